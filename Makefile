@@ -1,0 +1,33 @@
+# Each command sets itself up: a virtual environment in .venv, installed anew only when the
+# dependencies change.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# One thread a test process: two processes with all threads each oversubscribe the processor.
+TEST_WORKERS ?= 2
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/plot_demo.py
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# torch first and pinned: an open range would pull several GB of CUDA packages.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+# All that the commands above have made.
+clean:
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
