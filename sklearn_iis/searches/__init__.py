@@ -1,0 +1,41 @@
+"""Hyperparameter searches over a search space, each a scikit-learn search."""
+
+from importlib import import_module
+
+from sklearn_iis.searches._base import BaseStageSearchCV
+
+# The name that IISSearchCV knows a search by, its class, and the module of that. The
+# modules are imported where they are used: each needs a library of its own.
+SEARCHES = {
+    "random": ("StageRandomizedSearchCV", "sklearn_iis.searches._random"),
+    "bayes": ("StageBayesSearchCV", "sklearn_iis.searches._bayes"),
+    "genetic": ("StageGASearchCV", "sklearn_iis.searches._genetic"),
+}
+
+__all__ = ["BaseStageSearchCV", "get_search", *(name for name, _ in SEARCHES.values())]
+
+
+def get_search(search):
+    """Return what makes a search.
+
+    Parameters
+    ----------
+    search : {"random", "bayes", "genetic"} or callable
+        The name of a search, or what is returned as it is.
+
+    Returns
+    -------
+    make_search : callable
+        Called as `make_search(estimator, space, n_iter=..., seeds=..., **settings)`.
+    """
+    if callable(search):
+        return search
+    class_name, module = SEARCHES[search]
+    return getattr(import_module(module), class_name)
+
+
+def __getattr__(name):
+    for class_name, module in SEARCHES.values():
+        if name == class_name:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

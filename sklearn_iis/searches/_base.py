@@ -1,0 +1,209 @@
+"""What all stages share: seeds first, an exact budget, nothing measured twice."""
+
+import numbers
+import warnings
+from abc import abstractmethod
+
+import numpy as np
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+
+from sklearn_iis._space import SearchSpace
+
+
+class BaseStageSearchCV(BaseSearchCV):
+    """Base class of searches over a :class:`~sklearn_iis.SearchSpace`.
+
+    A subclass implements :meth:`_search`; it may inherit from another search besides.
+    The search measures `seeds` first and then exactly as many further
+    candidates as `n_iter` leaves, none twice.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        Its `set_params` takes a candidate in codes.
+
+    space : SearchSpace
+        Where the candidates come from.
+
+    n_iter : int, default=10
+        Number of candidates, seeds included.
+
+    seeds : list of dict, default=None
+        Candidates, in codes, to be measured first.
+
+    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
+        As in :class:`~sklearn.model_selection.RandomizedSearchCV`. If there are several
+        metrics, the first one guides the search.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the candidates.
+    """
+
+    _parameter_constraints: dict = {
+        **BaseSearchCV._parameter_constraints,
+        "space": [SearchSpace],
+        "n_iter": [Interval(numbers.Integral, 1, None, closed="left")],
+        "seeds": [list, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        space,
+        *,
+        n_iter=10,
+        seeds=None,
+        scoring=None,
+        n_jobs=None,
+        refit=False,
+        cv=None,
+        verbose=0,
+        pre_dispatch="2*n_jobs",
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+    ):
+        self.estimator = estimator
+        self.space = space
+        self.n_iter = n_iter
+        self.seeds = seeds
+        self.scoring = scoring
+        self.n_jobs = n_jobs
+        self.refit = refit
+        self.cv = cv
+        self.verbose = verbose
+        self.pre_dispatch = pre_dispatch
+        self.random_state = random_state
+        self.error_score = error_score
+        self.return_train_score = return_train_score
+
+    # A search of another library may do things of its own there.
+    fit = BaseSearchCV.fit
+
+    @abstractmethod
+    def _search(self, evaluate, random_state):
+        """Propose candidates until there is no budget left.
+
+        Parameters
+        ----------
+        evaluate : Evaluation
+            Call it with a list of candidates; `evaluate.remaining` is the budget left.
+            What is left of it when this method returns goes to candidates at random.
+
+        random_state : RandomState instance
+            Determines the candidates.
+        """
+
+    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
+        rng = check_random_state(self.random_state)
+        search_ctx = callback_ctx.subcontext(
+            task_name="search",
+            max_subtasks=self.n_iter * self.n_splits_,
+            sequential_subtasks=False,
+        ).call_on_fit_task_begin(estimator=self)
+        evaluate = Evaluation(self, evaluate_candidates, search_ctx)
+        # With nothing to choose there is one candidate, and nothing to search.
+        if self.space.dimensions:
+            self._search(evaluate, rng)
+        evaluate(
+            self.space.sample(
+                evaluate.remaining, random_state=rng, exclude=evaluate.candidates
+            )
+        )
+        if evaluate.remaining:
+            warnings.warn(
+                f"n_iter={self.n_iter} candidates are asked for, but no more than "
+                f"{len(evaluate.candidates)} different ones were found in the space",
+                stacklevel=2,
+            )
+        search_ctx.call_on_fit_task_end(estimator=self)
+
+    def _check_refit_for_multimetric(self, scores):
+        # The first metric guides the search, which need not be refitted.
+        pass
+
+
+class Evaluation:
+    """Measures candidates, each once, as long as there is a budget.
+
+    Parameters
+    ----------
+    search : BaseStageSearchCV
+        The search that it is for.
+
+    evaluate_candidates : callable
+        What scikit-learn passes to `_run_search`.
+
+    callback_ctx : CallbackContext
+        Of the whole search, for scikit-learn's callbacks.
+    """
+
+    def __init__(self, search, evaluate_candidates, callback_ctx):
+        self.search = search
+        self.evaluate_candidates = evaluate_candidates
+        self.callback_ctx = callback_ctx
+        self._scores = {}
+
+    @property
+    def candidates(self):
+        """The candidates measured so far, in codes, in their order."""
+        return [dict(key) for key in self._scores]
+
+    @property
+    def scores(self):
+        """Their scores by the metric that guides the search; NaN for what failed."""
+        return np.array(list(self._scores.values()), dtype=float)
+
+    @property
+    def worst(self):
+        """The worst of the scores, or None if there is none yet."""
+        scores = self.scores
+        return np.nanmin(scores) if np.isfinite(scores).any() else None
+
+    @property
+    def remaining(self):
+        """How many more candidates can be measured."""
+        return self.search.n_iter - len(self._scores)
+
+    def __call__(self, candidates):
+        """Measure those of the candidates that were not measured before.
+
+        Parameters
+        ----------
+        candidates : list of dict
+            Candidates, in codes, perhaps with codes of layers beyond their depths. If
+            there are more than the remaining budget, the first ones are measured.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_candidates,)
+            The scores; NaN for what failed, or was beyond the budget.
+        """
+        keys = [tuple(self.search.space.active(codes).items()) for codes in candidates]
+        new = [key for key in dict.fromkeys(keys) if key not in self._scores]
+        new = new[: self.remaining]
+        if new:
+            offset = len(self._scores) * self.search.n_splits_
+            results = self.evaluate_candidates(
+                [dict(key) for key in new],
+                callback_ctx=_OffsetContext(self.callback_ctx, offset),
+            )
+            metric = next(key for key in results if key.startswith("mean_test_"))
+            self._scores |= zip(new, results[metric][-len(new) :], strict=True)
+        return np.array([self._scores.get(key, np.nan) for key in keys])
+
+
+class _OffsetContext:
+    """A callback context that counts its subtasks on from those of former batches."""
+
+    def __init__(self, callback_ctx, offset):
+        self.callback_ctx = callback_ctx
+        self.offset = offset
+
+    def subcontext(self, *, task_name, task_id):
+        return self.callback_ctx.subcontext(
+            task_name=task_name, task_id=self.offset + task_id
+        )

@@ -1,0 +1,24 @@
+"""Random search: RandomizedSearchCV."""
+
+from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
+
+from sklearn_iis.searches._base import BaseStageSearchCV
+
+
+class StageRandomizedSearchCV(BaseStageSearchCV, RandomizedSearchCV):
+    """Random search, all candidates at once.
+
+    See :class:`BaseStageSearchCV` for the parameters.
+    """
+
+    @property
+    def param_distributions(self):
+        """What :class:`~sklearn.model_selection.RandomizedSearchCV` draws from."""
+        return self.space.dimensions
+
+    def _search(self, evaluate, random_state):
+        seeds = self.seeds or []
+        sampler = ParameterSampler(
+            self.param_distributions, evaluate.remaining, random_state=random_state
+        )
+        evaluate(seeds + list(sampler))

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from deap import creator
+
+from sklearn_iis.searches import StageGASearchCV
+from sklearn_iis.searches._base import Evaluation
+from tests.formula import X, y
+from tests.searches.test_base import make_search
+
+
+class Batches:
+    """Stands for scikit-learn's `evaluate_candidates`, and counts."""
+
+    def __init__(self, action=lambda n: None):
+        self.sizes = []
+        self.scores = []
+        self.action = action
+
+    def __call__(self, candidates, callback_ctx):
+        self.action(len(self.sizes))
+        self.sizes.append(len(candidates))
+        self.scores += [-abs(codes["rate"] - 0.5) for codes in candidates]
+        return {"mean_test_score": np.array(self.scores)}
+
+
+def evaluate_with(batches, **settings):
+    search = make_search("genetic", **settings)
+    search.n_splits_ = 1
+    evaluate = Evaluation(search, batches, callback_ctx=None)
+    search._search(evaluate, np.random.RandomState(0))
+    return evaluate
+
+
+def test_it_is_no_search_of_its_own():
+    assert isinstance(make_search("genetic"), StageGASearchCV)
+
+
+def test_whole_populations_are_measured_at_once():
+    batches = Batches()
+    evaluate_with(batches, n_iter=50, population_size=10)
+    # 10 parents, 20 children of which some are alike, and what is left of the budget.
+    assert batches.sizes[0] == 10
+    assert 10 <= batches.sizes[1] <= 20
+    assert sum(batches.sizes) == 50
+
+
+def test_default_population_grows_with_the_budget():
+    for n_iter, size in ((10, 4), (100, 10), (750, 27)):
+        batches = Batches()
+        evaluate_with(batches, n_iter=n_iter)
+        assert batches.sizes[0] == size
+
+
+def test_the_population_improves():
+    evaluate = evaluate_with(Batches(), n_iter=200, population_size=10)
+    assert np.mean(evaluate.scores[-20:]) > np.mean(evaluate.scores[:10]) + 0.1
+
+
+@pytest.mark.parametrize("algorithm", ["eaSimple", "eaMuCommaLambda"])
+def test_other_algorithms(algorithm):
+    search = make_search("genetic", algorithm=algorithm, n_iter=40).fit(X, y)
+    assert len(search.cv_results_["params"]) == 40
+
+
+def test_ctrl_c_ends_the_search_at_once():
+    def press(n_batches):
+        if n_batches == 2:
+            raise KeyboardInterrupt
+
+    batches = Batches(press)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_with(batches, n_iter=100)
+    assert len(batches.sizes) == 2
+
+
+def test_nothing_is_left_in_deaps_global_module():
+    make_search("genetic").fit(X, y)
+    assert not hasattr(creator, "Individual")
+    assert not hasattr(creator, "FitnessMax")

@@ -1,0 +1,200 @@
+import pickle
+import re
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GridSearchCV, ParameterGrid
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+
+from sklearn_iis import SearchSpace
+from sklearn_iis._trial import FailedScore, Trial, TrialScorer, errors_in_results
+from tests.formula import SPACE, FormulaClassifier, X, y
+
+CODES = {
+    "rate": 0.5,
+    "degree": 2,
+    "kind": 1,
+    "n_layers": 1,
+    "widths[0]": 3,
+    "widths[1]": 3,
+}
+
+
+def passthrough(estimator, X, y):
+    return estimator.score(X, y)
+
+
+def make_trial(codes=CODES, **params):
+    estimator = FormulaClassifier(**params)
+    return Trial(estimator, SearchSpace(SPACE), fixed={"size": 4}).set_params(**codes)
+
+
+def test_fit_sets_the_decoded_candidate_on_a_clone():
+    trial = make_trial()
+    before = trial.estimator.get_params()
+    assert trial.fit(X, y) is trial
+    assert trial.estimator.get_params() == before
+    assert not hasattr(trial.estimator, "classes_")
+    params = trial.estimator_.get_params()
+    assert params["rate"] == pytest.approx(0.01)
+    assert params["widths"] == (5, 5)
+    assert params["size"] == 4
+    assert TrialScorer(passthrough)(trial, X, y) == trial.estimator_.score(X, y)
+
+
+def test_unknown_codes_are_refused():
+    with pytest.raises(ValueError, match=r"\['degre'\] are no codes of"):
+        make_trial().set_params(degre=1)
+
+
+def test_candidates_that_are_estimators_are_cloned():
+    choice = SVC()
+    pipe = make_pipeline(LogisticRegression())
+    space = SearchSpace({"logisticregression": [choice, LogisticRegression()]})
+    trial = Trial(pipe, space).set_params(logisticregression=0).fit(X, y)
+    assert trial.error_ is None
+    assert isinstance(trial.estimator_[0], SVC)
+    assert trial.estimator_[0] is not choice
+
+
+def test_clones_share_what_is_never_changed():
+    trial = make_trial().fit(X, y)
+    again = clone(trial)
+    assert again.space is trial.space
+    assert again.codes == trial.codes
+    assert not hasattr(again, "estimator_")
+
+
+def test_trial_has_the_tags_of_its_estimator():
+    assert is_classifier(make_trial())
+
+
+def test_an_error_is_kept_and_scored():
+    trial = make_trial(fails_below=1.0).fit(X, y)
+    assert "RuntimeError: no fit with the rate 0.0" in trial.error_
+    score = TrialScorer(passthrough)(trial, X, y)
+    assert np.isnan(score)
+    assert score.error == trial.error_
+    assert TrialScorer(passthrough, error_score=-3)(trial, X, y) == -3
+    scores = TrialScorer(passthrough, metrics=("a", "b"))(trial, X, y)
+    assert list(scores) == ["a", "b"]
+    assert all(s.error == trial.error_ for s in scores.values())
+
+
+def test_raise_errors():
+    trial = make_trial(fails_below=1.0)
+    trial.raise_errors = True
+    with pytest.raises(RuntimeError, match="no fit with the rate"):
+        trial.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        (lambda *args: np.nan, "the score is nan"),
+        (lambda *args: np.float32(np.inf), "the score is inf"),
+        (lambda *args: "good", "good"),
+        (lambda *args: None, "TypeError: the score must be a number, got None"),
+        (lambda *args: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_score_that_is_none_is_a_failure(scorer, message):
+    score = TrialScorer(scorer)(make_trial().fit(X, y), X, y)
+    assert np.isnan(score)
+    assert message in score.error
+
+
+def test_a_scorer_that_raises_ends_the_search_if_asked_to():
+    scorer = TrialScorer(lambda *args: 1 / 0, error_score="raise")
+    with pytest.raises(ZeroDivisionError):
+        scorer(make_trial().fit(X, y), X, y)
+
+
+def test_the_guide_comes_first():
+    def scorer(estimator, X, y):
+        return {"a": 1, "b": 2}
+
+    trial = make_trial().fit(X, y)
+    assert list(TrialScorer(scorer, guide="b")(trial, X, y)) == ["b", "a"]
+
+
+def test_report_is_called_once_with_the_guiding_score():
+    reports = []
+    scorer = TrialScorer(
+        lambda *args: {"a": 1, "b": 2},
+        guide="b",
+        metrics=("a", "b"),
+        report=lambda codes, score: reports.append((codes, score)),
+    )
+    trial = make_trial().fit(X, y)
+    scorer(trial, X, y)
+    scorer(trial, X, y)
+    assert reports == [(CODES, 2)]
+
+
+def test_a_failed_score_travels_between_processes():
+    score = pickle.loads(pickle.dumps(FailedScore(-1.5, "why")))
+    assert score == -1.5
+    assert score.error == "why"
+
+
+class FixedSearch(BaseSearchCV):
+    """Any search of scikit-learn's kind, one batch a candidate."""
+
+    def __init__(self, estimator, candidates, *, scoring, cv=2, refit=False):
+        super().__init__(estimator, scoring=scoring, cv=cv, refit=refit)
+        self.candidates = candidates
+
+    def _run_search(self, evaluate_candidates):
+        for candidate in self.candidates:
+            evaluate_candidates([candidate])
+
+
+def failing_at_first(estimator, X, y):
+    if estimator.degree == 1:
+        raise RuntimeError("too low")
+    return {"a": estimator.degree, "b": 0}
+
+
+@pytest.mark.parametrize("order", [(0, 3), (3, 0)])
+def test_errors_in_results_of_any_search(order):
+    candidates = [{**CODES, "degree": degree} for degree in order]
+    search = FixedSearch(
+        Trial(FormulaClassifier(), SearchSpace(SPACE)),
+        candidates,
+        scoring=TrialScorer(failing_at_first),
+    )
+    with errors_in_results(search):
+        search.fit(X, y)
+    failed = order.index(0)
+    results = search.cv_results_
+    assert search.multimetric_
+    assert re.search("RuntimeError: too low", results["error"][failed])
+    assert results["error"][1 - failed] is None
+    for name, value in {"a": 4, "b": 0}.items():
+        assert np.isnan(results[f"mean_test_{name}"][failed])
+        assert results[f"mean_test_{name}"][1 - failed] == value
+    assert "_format_results" not in vars(search)
+
+
+def test_scores_equal_those_of_the_estimator_itself():
+    space = SearchSpace({"C": [0.01, 1.0, 100.0]})
+    scorer = make_scorer(lambda y, predicted: np.mean(y == predicted))
+    reference = GridSearchCV(
+        LogisticRegression(), {"C": [0.01, 1.0, 100.0]}, scoring=scorer, cv=3
+    ).fit(X, y)
+    search = FixedSearch(
+        Trial(LogisticRegression(), space),
+        list(ParameterGrid({"C": [0, 1, 2]})),
+        scoring=TrialScorer(scorer),
+        cv=3,
+    ).fit(X, y)
+    for key in ("mean_test_score", "std_test_score", "rank_test_score"):
+        np.testing.assert_array_equal(
+            search.cv_results_[key], reference.cv_results_[key]
+        )
