@@ -160,7 +160,6 @@ def test_a_small_space_is_exhausted(name):
         {"n_layers": [2], "widths": PerLayer(stats.randint(1, 9), "n_layers")},
         {"rate": stats.loguniform(1e-4, 1), "degree": [3]},
     ],
-    ids=str,
 )
 @pytest.mark.filterwarnings("ignore:n_iter=12 candidates are asked for")
 def test_spaces_of_one_dimension(name, space):

@@ -1,0 +1,24 @@
+"""Hyperparameter search over increasing image sizes, as scikit-learn searches."""
+
+from sklearn_iis._resize import ImageResizer
+from sklearn_iis._search import IISSearchCV
+from sklearn_iis._space import PerLayer, SearchSpace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CNNClassifier",
+    "IISSearchCV",
+    "ImageResizer",
+    "PerLayer",
+    "SearchSpace",
+]
+
+
+def __getattr__(name):
+    # torch and skorch take as long to import as all the rest.
+    if name == "CNNClassifier":
+        from sklearn_iis.cnn import CNNClassifier
+
+        return CNNClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

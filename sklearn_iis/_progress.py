@@ -1,0 +1,86 @@
+"""Progress bars of a search whose evaluations may run in other processes."""
+
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from statistics import fmean
+from threading import Lock
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+# What scikit-learn's own callbacks send their messages by.
+from sklearn.callback._transport import close_listener, open_listener, send
+
+
+class StageProgress(AbstractContextManager):
+    """A bar a stage: candidates done of all, best score so far, time left.
+
+    Parameters
+    ----------
+    n_splits : int
+        Evaluations that make up a candidate.
+    """
+
+    def __init__(self, n_splits):
+        self.n_splits = n_splits
+        self._scores = {}
+        self._lock = Lock()
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("best {task.fields[best]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+
+    def __enter__(self):
+        self._listener = open_listener(self._on_score)
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        close_listener(self._listener)
+        self._bars.stop()
+
+    def add_stage(self, description, n_candidates):
+        """Add the bar of a stage.
+
+        Parameters
+        ----------
+        description : str
+            What stands before the bar.
+
+        n_candidates : int
+            How many candidates the stage has.
+
+        Returns
+        -------
+        report : callable
+            To be called, in any process on this machine, with the codes and the score
+            of each evaluation.
+        """
+        bar = self._bars.add_task(description, total=n_candidates, best="-")
+        self._scores[bar] = {}
+        return partial(_report, self._listener, bar)
+
+    def _on_score(self, message):
+        bar, candidate, score = message
+        with self._lock:  # each worker has a thread of its own here
+            scores = self._scores[bar]
+            scores.setdefault(candidate, []).append(score)
+            means = [fmean(s) for s in scores.values() if len(s) == self.n_splits]
+        best = max((m for m in means if m == m), default=None)
+        self._bars.update(
+            bar, completed=len(means), best="-" if best is None else f"{best:.4g}"
+        )
+
+
+def _report(listener, bar, codes, score):
+    # A worker on another machine has nobody to talk to.
+    with suppress(OSError):
+        send(listener, (bar, tuple(codes.items()), float(score)))

@@ -1,0 +1,65 @@
+"""The results of all stages as one table in scikit-learn's format."""
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.model_selection._search import _yield_masked_array_for_each_param
+
+
+def combine_results(stages, sizes, seeds):
+    """Join the results of the stages of a search.
+
+    Parameters
+    ----------
+    stages : list of BaseSearchCV
+        The fitted searches; their estimators decode the candidates.
+
+    sizes : list
+        The size of each stage, perhaps also of stages to come.
+
+    seeds : list of list of dict
+        The candidates that were handed over to each stage, in codes.
+
+    Returns
+    -------
+    cv_results : dict of str to ndarray or list
+        As `cv_results_` of a search of scikit-learn, with the columns `stage`, `size`
+        and `seed` besides; ranks are those among all candidates.
+    """
+    results = [search.cv_results_ for search in stages]
+    candidates = [
+        (stage, codes)
+        for stage, result in enumerate(results)
+        for codes in result["params"]
+    ]
+    params = [stages[stage].estimator.decode(codes) for stage, codes in candidates]
+    combined = {
+        "stage": np.array([stage for stage, _ in candidates]),
+        "size": np.fromiter((sizes[stage] for stage, _ in candidates), dtype=object),
+        "seed": np.array([codes in seeds[stage] for stage, codes in candidates]),
+    }
+    combined |= dict(_yield_masked_array_for_each_param(params))
+    combined["params"] = params
+    for key in results[0]:
+        if not key.startswith(("param", "rank_")):
+            combined[key] = np.concatenate([result[key] for result in results])
+        if key.startswith("mean_test_"):
+            name = key.removeprefix("mean_")
+            combined[f"rank_{name}"] = rank(combined[key])
+    return combined
+
+
+def rank(scores):
+    """Return the ranks of scores, from 1; failed ones come last."""
+    if np.isnan(scores).all():
+        return np.ones(len(scores), dtype=np.int32)
+    scores = np.nan_to_num(scores, nan=np.nanmin(scores) - 1)
+    return rankdata(-scores, method="min").astype(np.int32)
+
+
+def metric_names(results):
+    """Return the names of the metrics in a `cv_results_`, the guiding one first."""
+    return [
+        key.removeprefix("mean_test_")
+        for key in results
+        if key.startswith("mean_test_")
+    ]

@@ -1,0 +1,613 @@
+"""IISSearchCV: a search a stage, each on larger images and in a smaller space."""
+
+import math
+import time
+import warnings
+from contextlib import nullcontext
+from copy import deepcopy
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import check_cv
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_object
+from sklearn.utils.validation import _check_method_params, indexable
+
+from sklearn_iis._progress import StageProgress
+from sklearn_iis._resize import ImageResizer
+from sklearn_iis._results import combine_results, metric_names
+from sklearn_iis._space import SearchSpace
+from sklearn_iis._trial import Trial, TrialScorer, errors_in_results
+from sklearn_iis.searches import SEARCHES, get_search
+
+# The number of conv layers is bounded by the image size, and its best value has to be
+# found again at each size (Hinz et al. 2018).
+SIZE_DEPENDENT = "n_conv_layers"
+
+
+class IISSearchCV(BaseSearchCV):
+    """Hyperparameter search over increasing image sizes.
+
+    One search of scikit-learn's kind is run once per image size, smallest first. Each
+    stage hands the good region of the space and its best candidates on to the next one
+    [1]_: every ordered range shrinks to what the best fraction `keep` of the candidates
+    spans plus a margin, and the best `n_seeds` candidates, moved into the narrowed
+    space, are measured first at the new size and are part of its budget. Scores
+    measured at one size are never told to the search at another. All candidates of all
+    stages are scored on the same splits.
+
+    With one stage it is a plain search by any of the algorithms.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        A :class:`~sklearn.pipeline.Pipeline` with an
+        :class:`~sklearn_iis.ImageResizer`, or any other estimator of scikit-learn's
+        interface that has a parameter to be increased, or that is searched in a single
+        stage.
+
+    space : dict of str to frozen scipy.stats distribution, list or PerLayer
+        The hyperparameters, see :class:`~sklearn_iis.SearchSpace`; also such a space
+        itself.
+
+    sizes : sequence, default=None
+        A value of `size_param` for each stage, none smaller than the one before it;
+        they may repeat. None means a quarter, a half and all of the size of the images
+        if the estimator has an `ImageResizer` and X is an array, and a single stage
+        without any size if there is none.
+
+    n_iter : int or sequence of int, default=60
+        Number of candidates of each stage, or of all; then it is split in proportions
+        like 3:2:1.
+
+    search : {"random", "bayes", "genetic"} or callable, default="random"
+        What runs at each size: `RandomizedSearchCV`, scikit-optimize's `BayesSearchCV`
+        or sklearn-genetic-opt's `GASearchCV`. A callable returns a search of
+        scikit-learn's kind for `search(estimator, space, n_iter=..., seeds=...,
+        **settings)`, where `space` is a :class:`~sklearn_iis.SearchSpace`, `seeds` are
+        candidates in codes, and `settings` are those of `RandomizedSearchCV` and
+        `search_params`.
+
+    search_params : dict, default=None
+        Further settings of the search, such as `{"n_points": 4}` for "bayes" and
+        `{"population_size": 20}` for "genetic".
+
+    size_param : str, default=None
+        The parameter of the estimator that `sizes` are values of. None means the
+        `size` of the pipeline's `ImageResizer`.
+
+    keep : float, default=0.25
+        Which fraction of a stage's candidates, the best ones, the ranges of the next
+        stage are derived from.
+
+    margin : float, default=0.1
+        What a range keeps on either side of the best candidates, as a fraction of the
+        whole range: of its quantiles, or of its number of values.
+
+    floor : float, default=0.2
+        The fraction of its whole range that a range never gets narrower than.
+
+    n_seeds : int, default=3
+        How many candidates are handed over.
+
+    size_dependent : sequence of str, default=None
+        Hyperparameters whose good values depend on the size, and which keep their whole
+        range in all stages. None means those called `n_conv_layers`, in any step of a
+        pipeline.
+
+    select : {"best", "last"}, default="best"
+        Whether the best candidate of all stages is chosen, or of the last one, as in
+        the paper. A smaller size that scores better is a better model and a cheaper
+        one.
+
+    scoring : str, callable, list, tuple or dict, default=None
+        As in :class:`~sklearn.model_selection.RandomizedSearchCV`. Of several metrics
+        the one named by `refit` guides the search, or the first one.
+
+    n_jobs : int, default=None
+        Evaluations that run in parallel, by joblib.
+
+    refit : bool, str or callable, default=True
+        As in `RandomizedSearchCV`; a callable takes precedence over `select`.
+
+    cv : int, cross-validation generator or an iterable, default=None
+        As in `RandomizedSearchCV`. The splits are drawn once.
+
+    verbose : int, default=0
+        Above 0, a progress bar a stage is shown.
+
+    pre_dispatch : int or str, default="2*n_jobs"
+        As in `RandomizedSearchCV`.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the candidates, whatever `n_jobs` is, as far as their scores do not
+        depend on it. Those of a network do in their last digits on the number of
+        threads, which joblib divides among its workers; with one thread each (the
+        environment variable `OMP_NUM_THREADS=1`) they are the same.
+
+    error_score : "raise" or float, default=np.nan
+        The score of a candidate that fails. "raise" ends the search with its error.
+
+    return_train_score : bool, default=False
+        As in `RandomizedSearchCV`.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray or list
+        All candidates of all stages in scikit-learn's format, with these columns
+        besides: `stage`, the index of the stage; `size`; `seed`, whether the candidate
+        was handed over from the stage before; `error`, the traceback of a candidate
+        that failed, or None. Ranks are those among all candidates.
+
+    stages_ : list of BaseSearchCV
+        The search of each stage; its candidates are in codes.
+
+    spaces_ : list of SearchSpace
+        What each stage searched.
+
+    sizes_ : list
+        The size of each stage; None without sizes.
+
+    best_estimator_ : estimator object
+        The estimator with the best hyperparameters, fitted on all data. Not available
+        if `refit=False`.
+
+    best_params_ : dict
+        The best hyperparameters, the size among them.
+
+    best_score_ : float
+        Mean score of the best candidate. Not available if `refit` is a callable.
+
+    best_index_ : int
+        The row of the best candidate in `cv_results_`.
+
+    scorer_ : callable or dict
+        The scorer, or the scorers by name.
+
+    n_splits_ : int
+        Number of splits.
+
+    refit_time_ : float
+        Seconds of the last fit.
+
+    multimetric_ : bool
+        Whether there are several metrics.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, if the estimator is a classifier and was refitted.
+
+    n_features_in_ : int
+        Number of features, if the best estimator knows it.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features, if the best estimator knows them.
+
+    Raises
+    ------
+    ValueError
+        By `fit`: if a parameter does not fit the others, the space names a parameter
+        that the estimator does not have, or every candidate of a stage fails. In the
+        last case `cv_results_` and the attributes of the stages tell what was measured.
+
+    References
+    ----------
+    .. [1] T. Hinz, N. Navarro-Guerrero, S. Magg, S. Wermter, "Speeding up the
+       Hyperparameter Optimization of Deep Convolutional Neural Networks", International
+       Journal of Computational Intelligence and Applications 17(2), 2018.
+       :arxiv:`1807.07362`
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.pipeline import Pipeline
+    >>> from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer
+    >>> from sklearn_iis.datasets import make_shapes
+    >>> X, y = make_shapes(60, size=16, n_classes=2, random_state=0)
+    >>> pipe = Pipeline(
+    ...     [
+    ...         ("resize", ImageResizer()),
+    ...         ("cnn", CNNClassifier(n_filters=4, max_epochs=2, random_state=0)),
+    ...     ]
+    ... )
+    >>> space = {
+    ...     "cnn__learning_rate": loguniform(1e-3, 1),
+    ...     "cnn__n_conv_layers": [1, 2],
+    ... }
+    >>> search = IISSearchCV(pipe, space, sizes=(8, 16), n_iter=6, cv=2, random_state=0)
+    >>> search.fit(X, y).cv_results_["size"].tolist()
+    [8, 8, 8, 8, 16, 16]
+    >>> sorted(search.best_params_)
+    ['cnn__learning_rate', 'cnn__n_conv_layers', 'resize__size']
+    """
+
+    _parameter_constraints: dict = {
+        **BaseSearchCV._parameter_constraints,
+        "space": [dict, list, SearchSpace],
+        "sizes": ["array-like", None],
+        "n_iter": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "search": [StrOptions(set(SEARCHES)), callable],
+        "search_params": [dict, None],
+        "size_param": [str, None],
+        "keep": [Interval(Real, 0, 1, closed="right")],
+        "margin": [Interval(Real, 0, 1, closed="both")],
+        "floor": [Interval(Real, 0, 1, closed="both")],
+        "n_seeds": [Interval(Integral, 0, None, closed="left")],
+        "size_dependent": ["array-like", None],
+        "select": [StrOptions({"best", "last"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        space,
+        *,
+        sizes=None,
+        n_iter=60,
+        search="random",
+        search_params=None,
+        size_param=None,
+        keep=0.25,
+        margin=0.1,
+        floor=0.2,
+        n_seeds=3,
+        size_dependent=None,
+        select="best",
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        pre_dispatch="2*n_jobs",
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+    ):
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.space = space
+        self.sizes = sizes
+        self.n_iter = n_iter
+        self.search = search
+        self.search_params = search_params
+        self.size_param = size_param
+        self.keep = keep
+        self.margin = margin
+        self.floor = floor
+        self.n_seeds = n_seeds
+        self.size_dependent = size_dependent
+        self.select = select
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags = deepcopy(get_tags(self.estimator).target_tags)
+        return tags
+
+    @_fit_context(
+        # IISSearchCV.estimator is not validated yet
+        prefer_skip_nested_validation=False
+    )
+    def fit(self, X, y=None, **params):
+        """Search stage by stage, then fit the best candidate on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or sequence of length n_samples
+            What the estimator takes: images, paths of images, or anything else that can
+            be indexed.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets.
+
+        **params : dict of str to object
+            Parameters for the estimator's `fit`, the scorer and the splitter, such as
+            `groups`; those of length n_samples are split along with X.
+
+        Returns
+        -------
+        self : IISSearchCV
+            The fitted search.
+        """
+        if y is None and get_tags(self).target_tags.required:
+            raise ValueError(
+                f"{type(self.estimator).__name__} requires y to be passed, but the "
+                "target y is None"
+            )
+        scorers, _ = self._get_scorers()
+        X, y = indexable(X, y)
+        params = _check_method_params(X, params=params)
+        routed_params = self._get_routed_params_for_fit(params)
+        space = self._make_space()
+        size_param, sizes = self._make_sizes(space, X)
+        budgets = _split_budget(self.n_iter, len(sizes))
+        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        splits = list(cv.split(X, y, **routed_params.splitter.split))
+        self.n_splits_ = len(splits)
+
+        callback_ctx = self._init_callback_context(
+            max_subtasks=len(sizes) + (self.refit is not False)
+        ).call_on_fit_task_begin(estimator=self, X=X, y=y)
+        rng = check_random_state(self.random_state)
+        self.sizes_, self.stages_, self.spaces_ = sizes, [], []
+        seeds, all_seeds = [], []
+        with StageProgress(self.n_splits_) if self.verbose else nullcontext() as bars:
+            for stage, (size, n_iter) in enumerate(zip(sizes, budgets, strict=True)):
+                where = f"stage {stage}" + ("" if size is None else f", size {size}")
+                search = self._make_search(
+                    space,
+                    n_iter,
+                    seeds[:n_iter],
+                    fixed={} if size is None else {size_param: size},
+                    scorer=self._make_scorer(
+                        scorers, bars and bars.add_stage(where, n_iter)
+                    ),
+                    splits=splits,
+                    random_state=rng.randint(2**31 - 1),
+                )
+                with errors_in_results(search):
+                    self._fit_in_context(
+                        callback_ctx.subcontext(task_name=where),
+                        search,
+                        self._resize_once(X, space, size_param, size),
+                        y,
+                        self._select_stage_params(params),
+                    )
+                self.stages_.append(search)
+                self.spaces_.append(space)
+                all_seeds.append(seeds[:n_iter])
+                self.cv_results_ = combine_results(self.stages_, sizes, all_seeds)
+                self._check_metrics()
+                _tell_failures(search.cv_results_["error"], where)
+                space, seeds = self._hand_over(space, search.cv_results_)
+
+        # As in scikit-learn, the only scorer is not a dict.
+        self.scorer_ = getattr(scorers, "_scorers", scorers)
+        if self.refit or not self.multimetric_:
+            self._select_best()
+        if self.refit:
+            self._refit(X, y, routed_params.estimator.fit, callback_ctx)
+        callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _make_space(self):
+        space = (
+            self.space
+            if isinstance(self.space, SearchSpace)
+            else SearchSpace(self.space)
+        )
+        space.check_names(self.estimator)
+        return space
+
+    def _make_sizes(self, space, X):
+        """Return the parameter that the sizes are values of, and the sizes."""
+        param = self._find_size_param()
+        if param in space.names:
+            if self.sizes is not None:
+                raise ValueError(
+                    f"{param!r} cannot be searched and given sizes at once"
+                )
+            return None, [None]
+        if self.sizes is None:
+            return param, [None] if param is None else _default_sizes(X)
+        if param is None:
+            raise ValueError(
+                f"sizes={self.sizes!r} need a parameter to be values of, and "
+                f"{type(self.estimator).__name__} has no ImageResizer: name it with "
+                "size_param"
+            )
+        sizes = [tuple(s) if isinstance(s, list) else s for s in self.sizes]
+        if not sizes:
+            raise ValueError("sizes is empty: name one size a stage, or None")
+        if sorted(sizes) != sizes:
+            raise ValueError(
+                f"sizes must not decrease from stage to stage, got {sizes}"
+            )
+        return param, sizes
+
+    def _find_size_param(self):
+        valid = self.estimator.get_params(deep=True)
+        if self.size_param is not None:
+            if self.size_param not in valid:
+                raise ValueError(
+                    f"size_param={self.size_param!r} is no parameter of "
+                    f"{type(self.estimator).__name__}; it has {sorted(valid)}"
+                )
+            return self.size_param
+        found = [
+            f"{name}__size"
+            for name, value in valid.items()
+            if isinstance(value, ImageResizer)
+        ]
+        if len(found) > 1:
+            raise ValueError(f"there are several sizes, choose a size_param of {found}")
+        return found[0] if found else None
+
+    def _select_stage_params(self, params):
+        if not _routing_enabled():
+            return {name: value for name, value in params.items() if name != "groups"}
+        scorer, _ = self._get_scorers()
+        names = get_routing_for_object(self.estimator).consumes("fit", params)
+        names |= get_routing_for_object(scorer).consumes("score", params)
+        return {name: params[name] for name in names}
+
+    def _make_search(
+        self, space, n_iter, seeds, *, fixed, scorer, splits, random_state
+    ):
+        search = get_search(self.search)(
+            Trial(
+                self.estimator,
+                space,
+                fixed=fixed,
+                raise_errors=self.error_score == "raise",
+            ),
+            space,
+            n_iter=n_iter,
+            seeds=seeds,
+            scoring=scorer,
+            n_jobs=self.n_jobs,
+            refit=False,
+            cv=splits,
+            pre_dispatch=self.pre_dispatch,
+            random_state=random_state,
+            error_score=self.error_score,
+            return_train_score=self.return_train_score,
+            **(self.search_params or {}),
+        )
+        if not isinstance(search, BaseSearchCV):
+            raise TypeError(
+                "search must return a search of scikit-learn's kind, a BaseSearchCV, "
+                f"got {search!r}"
+            )
+        return search
+
+    def _make_scorer(self, scorers, report):
+        return TrialScorer(
+            scorers,
+            metrics=tuple(getattr(scorers, "_scorers", ())),
+            guide=self.refit if isinstance(self.refit, str) else None,
+            error_score=self.error_score,
+            report=report,
+        )
+
+    def _fit_in_context(self, callback_ctx, estimator, X, y, params):
+        """Fit an estimator as a task of its own, for scikit-learn's callbacks."""
+        with callback_ctx.propagate_callback_context(estimator):
+            callback_ctx.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            if y is None:
+                estimator.fit(X, **params)
+            else:
+                estimator.fit(X, y, **params)
+        callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
+
+    def _resize_once(self, X, space, size_param, size):
+        """Return X as the pipeline's resizer would, so that it has nothing to do."""
+        if size is None or not isinstance(self.estimator, Pipeline):
+            return X
+        name, resizer = self.estimator.steps[0]
+        if (
+            not isinstance(resizer, ImageResizer)
+            or size_param != f"{name}__size"
+            or any(n == name or n.startswith(f"{name}__") for n in space.names)
+        ):
+            return X
+        return clone(resizer).set_params(size=size).fit_transform(X)
+
+    def _check_metrics(self):
+        metrics = metric_names(self.cv_results_)
+        self.multimetric_ = metrics != ["score"]
+        if self.multimetric_:
+            # The metrics of a callable are not known before.
+            self._check_refit_for_multimetric(metrics)
+
+    def _hand_over(self, space, results):
+        """Return the space and the seeds of the next stage."""
+        scores = results[f"mean_test_{metric_names(results)[0]}"]
+        finished = np.flatnonzero(results["error"] == None)  # noqa: E711
+        ranked = finished[np.argsort(-scores[finished], kind="stable")]
+        best = [results["params"][i] for i in ranked]
+        narrowed = space.narrow(
+            best[: math.ceil(self.keep * len(best))],
+            margin=self.margin,
+            floor=self.floor,
+            size_dependent=self._find_size_dependent(space),
+        )
+        seeds = [narrowed.project(codes) for codes in best]
+        distinct = [codes for i, codes in enumerate(seeds) if codes not in seeds[:i]]
+        return narrowed, distinct[: self.n_seeds]
+
+    def _find_size_dependent(self, space):
+        if self.size_dependent is not None:
+            return self.size_dependent
+        return [n for n in space.names if n.rpartition("__")[2] == SIZE_DEPENDENT]
+
+    def _select_best(self):
+        metric = self.refit if self.multimetric_ else "score"
+        if self.select == "last" and not callable(self.refit):
+            last = np.flatnonzero(self.cv_results_["stage"] == len(self.stages_) - 1)
+            ranks = self.cv_results_[f"rank_test_{metric}"][last]
+            self.best_index_ = last[ranks.argmin()]
+        else:
+            self.best_index_ = self._select_best_index(
+                self.refit, metric, self.cv_results_
+            )
+        if not callable(self.refit):
+            self.best_score_ = self.cv_results_[f"mean_test_{metric}"][self.best_index_]
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+
+    def _refit(self, X, y, params, callback_ctx):
+        self.best_estimator_ = clone(self.estimator).set_params(
+            **clone(self.best_params_, safe=False)
+        )
+        start = time.time()
+        self._fit_in_context(
+            callback_ctx.subcontext(task_name="refit-with-best-params"),
+            self.best_estimator_,
+            X,
+            y,
+            params,
+        )
+        self.refit_time_ = time.time() - start
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+
+def _split_budget(n_iter, n_stages):
+    """Return the number of candidates of each stage."""
+    if isinstance(n_iter, Integral):
+        # 3:2:1, and what is left over to the first stage.
+        parts = range(n_stages, 0, -1)
+        budgets = [int(n_iter) * part // sum(parts) for part in parts]
+        budgets[0] += n_iter - sum(budgets)
+    else:
+        budgets = list(n_iter)
+    if len(budgets) != n_stages or not all(
+        isinstance(n, Integral) and n > 0 for n in budgets
+    ):
+        raise ValueError(
+            f"n_iter={n_iter!r} must give each of {n_stages} stages a whole number > 0"
+        )
+    return budgets
+
+
+def _default_sizes(X):
+    """Return a quarter, a half and all of the size of the images."""
+    if not isinstance(X, np.ndarray) or X.ndim < 3:
+        raise ValueError(
+            "sizes=None needs images as one array of shape (n, height, width[, "
+            "channels]) to know their size; otherwise name sizes, such as (32, 64, 128)"
+        )
+    height, width = X.shape[1:3]
+    sizes = [(max(height // n, 1), max(width // n, 1)) for n in (4, 2, 1)]
+    return [h if h == w else (h, w) for h, w in sizes]
+
+
+def _tell_failures(errors, where):
+    """Warn of the candidates that failed; raise an error if all did."""
+    failed = [error for error in errors if error is not None]
+    if not failed:
+        return
+    message = (
+        f"{len(failed)} of {len(errors)} candidates failed ({where}). "
+        f"The first error:\n{failed[0]}"
+    )
+    if len(failed) == len(errors):
+        # A TypeError stays one, as scikit-learn's common tests want it.
+        last_line = failed[0].rstrip().rpartition("\n")[2]
+        error = TypeError if last_line.startswith("TypeError") else ValueError
+        raise error(f"Every candidate failed: {message}")
+    warnings.warn(message, FitFailedWarning, stacklevel=3)

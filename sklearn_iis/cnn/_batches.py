@@ -1,0 +1,83 @@
+"""Images in memory, and the batches that training and prediction draw from them."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class ImageDataset(Dataset):
+    """A selection of images and their labels; nothing is copied.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels)
+
+    labels : ndarray of shape (n_images,) and dtype int64, default=None
+        Zeros if None: prediction has no labels.
+
+    indices : ndarray of int, default=None
+        The images that belong to the selection, all if None.
+    """
+
+    def __init__(self, images, labels=None, indices=None):
+        self.images = images
+        self.labels = np.zeros(len(images), np.int64) if labels is None else labels
+        self.indices = np.arange(len(images)) if indices is None else indices
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, selected):
+        """Return the images (channels first) and labels of an array of positions."""
+        indices = self.indices[selected]
+        # Taking rows makes a copy, which torch may own even where the images are a
+        # read-only memory map. Permuting it is torch's channels_last, for free.
+        images = torch.from_numpy(self.images[indices]).permute(0, 3, 1, 2)
+        return images, torch.from_numpy(self.labels[indices])
+
+    def channel_statistics(self):
+        """Return the mean and the standard deviation of each channel, in float64."""
+        n_channels = self.images.shape[-1]
+        total, squares = 0.0, 0.0
+        for start in range(0, len(self), 256):
+            images = self.images[self.indices[start : start + 256]]
+            values = images.reshape(len(images), -1).astype(np.float64)
+            total += values.sum(axis=0)
+            squares += np.einsum("ij,ij->j", values, values)
+        n_values = len(self) * total.size / n_channels
+        mean = total.reshape(-1, n_channels).sum(axis=0) / n_values
+        square = squares.reshape(-1, n_channels).sum(axis=0) / n_values
+        return mean, np.sqrt(np.maximum(square - mean**2, 0))
+
+
+class Batches:
+    """Iterate over a dataset in batches of nearly equal size.
+
+    Nearly equal, so that no epoch ends with a batch of one or two images, whose
+    gradient and batch statistics would be noise.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+
+    batch_size : int
+        At most so many images at a time.
+
+    rng : numpy.random.RandomState, default=None
+        If given, each iteration visits the images in a new random order.
+    """
+
+    def __init__(self, dataset, batch_size, rng=None):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.rng = rng
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        order = np.arange(len(self.dataset))
+        if self.rng is not None:
+            self.rng.shuffle(order)
+        for selected in np.array_split(order, len(self)):
+            yield self.dataset[selected]

@@ -1,0 +1,66 @@
+"""What the net does besides training: stop in time, keep the best weights, L1."""
+
+from skorch.callbacks import Callback
+
+
+class StopTraining(Exception):
+    """Raised by a callback to end training; what was learned is kept."""
+
+
+class EarlyStopping(Callback):
+    """Stop when the validation score no longer improves, go back to the best weights.
+
+    Better is a higher accuracy, or the same accuracy with a lower loss.
+
+    Parameters
+    ----------
+    patience : int
+        Stop after so many epochs in a row without a better score.
+    """
+
+    def __init__(self, patience):
+        self.patience = patience
+
+    def on_train_begin(self, net, **kwargs):
+        self.best_score_ = (-float("inf"), -float("inf"))
+        self.n_waited_ = 0
+        self.best_weights_ = None
+
+    def on_epoch_end(self, net, **kwargs):
+        score = (net.history[-1, "valid_acc"], -net.history[-1, "valid_loss"])
+        if score > self.best_score_:
+            self.best_score_ = score
+            self.n_waited_ = 0
+            weights = net.module_.state_dict()
+            self.best_weights_ = {name: w.clone() for name, w in weights.items()}
+            return
+        self.n_waited_ += 1
+        if self.n_waited_ == self.patience:
+            raise StopTraining
+
+    def on_train_end(self, net, **kwargs):
+        net.module_.load_state_dict(self.best_weights_)
+        self.best_weights_ = None
+
+
+class L1Penalty(Callback):
+    """Add the gradient of an L1 penalty to that of the weights.
+
+    Parameters
+    ----------
+    l1 : float
+        Factor of the sum of absolute weights in the loss.
+    """
+
+    def __init__(self, l1):
+        self.l1 = l1
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        for _, parameter in named_parameters:
+            if is_penalized(parameter) and parameter.grad is not None:
+                parameter.grad.add_(parameter.detach().sign(), alpha=self.l1)
+
+
+def is_penalized(parameter):
+    """Whether it is a weight: biases and batch norm's parameters have one dimension."""
+    return parameter.ndim > 1

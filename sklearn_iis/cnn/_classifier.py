@@ -1,0 +1,516 @@
+"""A convolutional network as a scikit-learn classifier."""
+
+import inspect
+from collections import OrderedDict
+from contextlib import contextmanager, nullcontext
+from math import ceil, isqrt
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from skorch.helper import predefined_split
+from torch import nn
+
+from sklearn_iis.cnn._batches import ImageDataset
+from sklearn_iis.cnn._callbacks import EarlyStopping, L1Penalty
+from sklearn_iis.cnn._memory import keep_freed_memory
+from sklearn_iis.cnn._module import ConvNet, Standardize
+from sklearn_iis.cnn._net import PIXELS_PER_BATCH, ImageClassifierNet
+
+HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")
+
+
+class CNNClassifier(ClassifierMixin, BaseEstimator):
+    """Convolutional network for images, trained by stochastic gradient descent.
+
+    Convolution and 2x2 max-pooling, repeated, then fully connected layers, then
+    softmax: the network of [1]_, with batch normalisation unless `batch_norm=False`.
+    The channels of the images are standardised by the mean and the standard deviation
+    of the training images, so any scale of pixels will do.
+
+    Parameters
+    ----------
+    n_conv_layers : int or "auto", default="auto"
+        Number of convolutional layers. Each is followed by a max-pooling that halves
+        the image; a side of one pixel is left alone. "auto" takes 3, or as many as the
+        image can be halved if that is less.
+
+    n_filters : int or array-like of shape (n_conv_layers,), default=32
+        Number of filters of all convolutional layers, or of each.
+
+    filter_size : int or array-like of shape (n_conv_layers,), default=3
+        Side of the square filters in pixels.
+
+    n_hidden_layers : int, default=1
+        Number of fully connected layers before the one that gives the classes.
+
+    n_units : int or array-like of shape (n_hidden_layers,), default=128
+        Number of units of all hidden layers, or of each.
+
+    batch_norm : bool, default=True
+        Whether to normalise each channel over the batch before pooling. False is the
+        network of the paper.
+
+    learning_rate : float, default=0.01
+        Step size of stochastic gradient descent.
+
+    momentum : float, default=0.9
+        Its momentum, in [0, 1).
+
+    batch_size : int, default=64
+        Images a training step. They are divided evenly: 100 images make two batches of
+        50, not one of 64 and one of 36.
+
+    l1 : float, default=0.0
+        Factor of the sum of the absolute weights, added to the loss that is minimised.
+        Neither penalty applies to biases and to the parameters of batch normalisation.
+
+    l2 : float, default=0.0
+        Factor of half the sum of the squared weights, likewise (weight decay).
+
+    max_epochs : int, default=100
+        Most passes over the training images.
+
+    early_stopping : bool, default=True
+        Whether to set part of the images aside, to stop once the accuracy on them does
+        not get better, and to go back to the best weights. Among equal accuracies the
+        lower loss counts as better.
+
+    patience : int, default=5
+        Number of epochs in a row without a better score after which training stops.
+
+    validation_fraction : float, default=0.1
+        Fraction of the images to set aside if `early_stopping`; stratified if there is
+        an image of each class for both parts, at random otherwise.
+
+    module : class, default=None
+        A :class:`torch.nn.Module` of your own in place of the network above, whose
+        parameters from `n_conv_layers` to `batch_norm` are then not used. It is called
+        as ``module(input_shape=(channels, height, width), n_classes=n, **parameters)``,
+        is given standardised images of shape (n, channels, height, width) and dtype
+        float32, and returns logits of shape (n, n_classes).
+
+    device : str, default="auto"
+        Where to train and predict, for instance "cpu" or "cuda:0". "auto" takes the GPU
+        if torch sees one.
+
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        What the network computes in. "auto" takes bfloat16 where the device multiplies
+        in it. Weights, losses and updates are float32 always.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the images set aside and the order of images.
+        The same int gives the same result on the same machine with the same number of
+        torch threads (the environment variable `OMP_NUM_THREADS`). The global random
+        state of torch and numpy is left as it was.
+
+    verbose : int, default=0
+        If 1, print a line an epoch.
+
+    **module__params
+        Parameters of `module`, each as ``module__<name>``; also through `set_params`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels seen in `fit`.
+
+    image_shape_ : tuple (height, width, channels)
+        Shape of the images seen in `fit`.
+
+    net_ : skorch.NeuralNetClassifier
+        The trained net; ``net_.module_`` is the torch module.
+
+    history_ : list of dict
+        One an epoch: "epoch" (from 1), "train_loss", "dur" (seconds) and, with
+        `early_stopping`, "valid_loss" and "valid_acc". Losses are without penalties.
+
+    n_iter_ : int
+        Number of epochs trained.
+
+    n_features_in_ : int
+        Number of features seen in `fit`. Defined only if X was two-dimensional.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen in `fit`. Defined only if X has feature names that are
+        all strings.
+
+    References
+    ----------
+    .. [1] T. Hinz, N. Navarro-Guerrero, S. Magg, S. Wermter, "Speeding up the
+       Hyperparameter Optimization of Deep Convolutional Neural Networks",
+       International Journal of Computational Intelligence and Applications 17(2), 2018.
+       :arxiv:`1807.07362`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn_iis.cnn import CNNClassifier
+    >>> digits = load_digits()
+    >>> X_train, X_test, y_train, y_test = train_test_split(
+    ...     digits.images, digits.target, random_state=0
+    ... )
+    >>> clf = CNNClassifier(n_conv_layers=2, max_epochs=5, random_state=0)
+    >>> clf.fit(X_train, y_train).score(X_test, y_test) > 0.9
+    True
+    """
+
+    _parameter_constraints = {
+        "n_conv_layers": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "n_filters": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "filter_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "n_hidden_layers": [Interval(Integral, 0, None, closed="left")],
+        "n_units": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "batch_norm": ["boolean"],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "l1": [Interval(Real, 0, None, closed="left")],
+        "l2": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "module": [None, callable],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_conv_layers="auto",
+        n_filters=32,
+        filter_size=3,
+        n_hidden_layers=1,
+        n_units=128,
+        batch_norm=True,
+        learning_rate=0.01,
+        momentum=0.9,
+        batch_size=64,
+        l1=0.0,
+        l2=0.0,
+        max_epochs=100,
+        early_stopping=True,
+        patience=5,
+        validation_fraction=0.1,
+        module=None,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+        **module__params,
+    ):
+        self.n_conv_layers = n_conv_layers
+        self.n_filters = n_filters
+        self.filter_size = filter_size
+        self.n_hidden_layers = n_hidden_layers
+        self.n_units = n_units
+        self.batch_norm = batch_norm
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.batch_size = batch_size
+        self.l1 = l1
+        self.l2 = l2
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.module = module
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+        for name in module__params:
+            if not name.startswith("module__"):
+                raise TypeError(f"CNNClassifier has no parameter {name!r}.")
+        vars(self).update(module__params)
+
+    def get_params(self, deep=True):
+        """Get the parameters, those of `module` among them.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include those parameters of `module` that were not set, with
+            their defaults.
+
+        Returns
+        -------
+        params : dict
+        """
+        params = super().get_params(deep=deep)
+        if deep and callable(self.module):
+            params.update(_module_defaults(self.module))
+        params.update((k, v) for k, v in vars(self).items() if k.startswith("module__"))
+        return params
+
+    def set_params(self, **params):
+        """Set parameters; those of `module` as ``module__<name>``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        names = [name for name in params if name.startswith("module__")]
+        module_params = {name: params.pop(name) for name in names}
+        super().set_params(**params)
+        valid = self.get_params()
+        for name in module_params:
+            if name not in valid:
+                raise ValueError(
+                    f"Invalid parameter {name!r}: module={self.module!r} has "
+                    f"{sorted(k for k in valid if k.startswith('module__'))}."
+                )
+        vars(self).update(module_params)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width), \
+                (n_samples, height, width, channels) or (n_samples, n_features)
+            Images of dtype uint8 or float. Rows of features are taken for grey images,
+            row after row of pixels: square ones if n_features is a square number, one
+            pixel high otherwise.
+
+        y : array-like of shape (n_samples,)
+            Labels of any kind.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the network, or are too few to set any aside.
+        FloatingPointError
+            If the loss is no longer finite. Training stops at that batch.
+        """
+        X, y = validate_data(self, X, y, dtype=(np.float32, np.uint8), allow_nd=True)
+        check_classification_targets(y)
+        if X.ndim > 2:
+            del self.n_features_in_  # it is the height
+        images = _as_images(X)
+        self.image_shape_ = images.shape[1:]
+        self.classes_, labels = np.unique(y, return_inverse=True)
+
+        rng = check_random_state(self.random_state)
+        train, valid = self._split(images, labels.astype(np.int64), rng)
+        device = _resolve_device(self.device)
+        kept = keep_freed_memory() if device.type == "cpu" else nullcontext()
+        with _torch_seeded(rng.randint(2**31), device), kept:
+            net = self._make_net(train, valid, device, rng)
+            net.fit(train, y=None)
+        net.train_split = None  # would keep the images
+        self.net_ = net
+        self.history_ = [
+            {key: row[key] for key in HISTORY_KEYS if key in row} for row in net.history
+        ]
+        self.n_iter_ = len(self.history_)
+        return self
+
+    def predict_proba(self, X):
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width), \
+                (n_samples, height, width, channels) or (n_samples, n_features)
+            Images shaped as in `fit`. They are processed in batches.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes), dtype float32
+            Classes in the order of `classes_`.
+
+        Raises
+        ------
+        ValueError
+            If the images are not shaped as those seen in `fit`.
+        """
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, dtype=(np.float32, np.uint8), allow_nd=True, reset=False
+        )
+        images = _as_images(X)
+        if images.shape[1:] != self.image_shape_:
+            raise ValueError(
+                f"X has images of shape {images.shape[1:]} (height, width, channels), "
+                f"but CNNClassifier was fitted on {self.image_shape_}."
+            )
+        return self.net_.predict_proba(images)
+
+    def predict(self, X):
+        """Predict the most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width), \
+                (n_samples, height, width, channels) or (n_samples, n_features)
+            Images shaped as in `fit`. They are processed in batches.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If the images are not shaped as those seen in `fit`.
+        """
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def _split(self, images, labels, rng):
+        """Return the training images and, if any are set aside, those."""
+        if not self.early_stopping:
+            return ImageDataset(images, labels), None
+        n_images, n_classes = len(images), len(self.classes_)
+        n_valid = ceil(self.validation_fraction * n_images)
+        stratified = (
+            np.bincount(labels).min() >= 2
+            and n_classes <= n_valid <= n_images - n_classes
+        )
+        train, valid = train_test_split(
+            np.arange(n_images),
+            test_size=self.validation_fraction,
+            stratify=labels if stratified else None,
+            random_state=rng,
+        )
+        return ImageDataset(images, labels, train), ImageDataset(images, labels, valid)
+
+    def _make_module(self, train):
+        """Return the network on top of the standardisation of its images."""
+        height, width, channels = self.image_shape_
+        shapes = {
+            "input_shape": (channels, height, width),
+            "n_classes": len(self.classes_),
+        }
+        if self.module is None:
+            network = ConvNet(
+                **shapes,
+                n_conv_layers=self.n_conv_layers,
+                n_filters=self.n_filters,
+                filter_size=self.filter_size,
+                n_hidden_layers=self.n_hidden_layers,
+                n_units=self.n_units,
+                batch_norm=self.batch_norm,
+            )
+        else:
+            params = self.get_params(deep=False)
+            own = {k[8:]: v for k, v in params.items() if k.startswith("module__")}
+            network = self.module(**shapes, **own)
+        standardize = Standardize(*train.channel_statistics())
+        return nn.Sequential(OrderedDict(standardize=standardize, network=network)).to(
+            memory_format=torch.channels_last
+        )
+
+    def _make_net(self, train, valid, device, rng):
+        """Return the net that will train, with its callbacks."""
+        callbacks = []
+        if self.l1 > 0:
+            callbacks.append(("l1", L1Penalty(self.l1)))
+        if valid is not None:
+            callbacks.append(("early_stopping", EarlyStopping(self.patience)))
+        height, width, _ = self.image_shape_
+        return ImageClassifierNet(
+            self._make_module(train),
+            optimizer=torch.optim.SGD,
+            optimizer__momentum=self.momentum,
+            optimizer__fused=True,
+            lr=self.learning_rate,
+            l2=self.l2,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            iterator_train__rng=rng,
+            iterator_valid__batch_size=max(1, PIXELS_PER_BATCH // (height * width)),
+            train_split=None if valid is None else predefined_split(valid),
+            callbacks=callbacks,
+            classes=np.arange(len(self.classes_)),
+            precision=_resolve_precision(self.precision, device),
+            device=str(device),
+            verbose=self.verbose,
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _as_images(X):
+    """Return a view of X of shape (n_images, height, width, channels)."""
+    if X.ndim == 2:
+        n_images, n_features = X.shape
+        side = isqrt(n_features)
+        height, width = (side, side) if side**2 == n_features else (1, n_features)
+        return X.reshape(n_images, height, width, 1)
+    if X.ndim == 3:
+        return X[..., np.newaxis]
+    if X.ndim == 4:
+        return X
+    raise ValueError(f"Found array with dim {X.ndim}, while images have 2 to 4.")
+
+
+def _module_defaults(module):
+    """Return the parameters of a user's module that have a default, prefixed."""
+    parameters = inspect.signature(module).parameters.values()
+    return {
+        f"module__{p.name}": p.default for p in parameters if p.default is not p.empty
+    }
+
+
+def _resolve_device(device):
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _resolve_precision(precision, device):
+    """Return "bfloat16" for "auto" where the device multiplies in it."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        bfloat16 = any(capabilities.get(k) for k in ("avx512_bf16", "amx_bf16"))
+    return "bfloat16" if bfloat16 else "float32"
+
+
+@contextmanager
+def _torch_seeded(seed, device):
+    """Seed torch's random state, and put back what it was afterwards."""
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        # torch.manual_seed would reach every GPU, also those left alone here.
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            torch.cuda.default_generators[gpu.index or 0].manual_seed(seed)
+        yield

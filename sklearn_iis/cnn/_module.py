@@ -1,0 +1,158 @@
+"""The network of the paper as a torch module."""
+
+from itertools import pairwise
+from numbers import Integral
+
+import numpy as np
+import torch
+from torch import nn
+
+MAX_AUTO_CONV_LAYERS = 3
+
+
+class Standardize(nn.Module):
+    """Shift and scale each channel to mean 0 and standard deviation 1.
+
+    Both are buffers: they are saved and moved between devices with the weights.
+
+    Parameters
+    ----------
+    mean, std : array-like of shape (channels,)
+        A channel that does not vary is only shifted.
+    """
+
+    def __init__(self, mean, std):
+        super().__init__()
+        mean, std = np.asarray(mean), np.asarray(std)
+        constant = std <= 1e-6 * np.abs(mean)
+        scale = 1 / np.where(constant, 1.0, std)
+        for name, values in (("mean", mean), ("scale", scale)):
+            buffer = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+            self.register_buffer(name, buffer)
+
+    def forward(self, images):
+        return (images - self.mean) * self.scale
+
+
+class ConvBlock(nn.Module):
+    """Convolution that keeps the size, then max-pooling that halves it, then ReLU.
+
+    Parameters
+    ----------
+    in_shape : tuple (channels, height, width)
+
+    n_filters, filter_size : int
+
+    batch_norm : bool
+        Normalise each channel over the batch before pooling.
+
+    Attributes
+    ----------
+    out_shape : tuple (channels, height, width)
+    """
+
+    def __init__(self, in_shape, n_filters, filter_size, batch_norm):
+        super().__init__()
+        channels, *self.size = in_shape
+        # Pooling leaves a side of one pixel alone.
+        window = tuple(min(side, 2) for side in self.size)
+        self.out_shape = (n_filters, *(max(side // 2, 1) for side in self.size))
+        self.conv = nn.Conv2d(
+            channels,
+            n_filters,
+            filter_size,
+            padding=filter_size // 2,
+            bias=not batch_norm,  # batch norm subtracts any bias again
+        )
+        self.norm = nn.BatchNorm2d(n_filters) if batch_norm else nn.Identity()
+        self.pool = nn.MaxPool2d(window)
+
+    def forward(self, images):
+        height, width = self.size
+        # An even filter gives one row and column more than it was given.
+        features = self.norm(self.conv(images)[..., :height, :width])
+        # max(relu(x)) = relu(max(x)), and there are a quarter as many after pooling.
+        return torch.relu(self.pool(features))
+
+
+class ConvNet(nn.Module):
+    """Convolution and 2x2 max-pooling, repeated, then fully connected layers.
+
+    Parameters
+    ----------
+    input_shape : tuple (channels, height, width)
+
+    n_classes : int
+
+    n_conv_layers : int or "auto"
+
+    n_filters, filter_size : int or sequence of int, one a convolutional layer
+
+    n_hidden_layers : int
+
+    n_units : int or sequence of int, one a hidden layer
+
+    batch_norm : bool
+
+    Raises
+    ------
+    ValueError
+        If the image cannot be halved once a convolutional layer, or a sequence is not
+        as long as there are layers.
+    """
+
+    def __init__(
+        self,
+        input_shape,
+        n_classes,
+        *,
+        n_conv_layers="auto",
+        n_filters=32,
+        filter_size=3,
+        n_hidden_layers=1,
+        n_units=128,
+        batch_norm=True,
+    ):
+        super().__init__()
+        n_conv_layers = _check_conv_layers(n_conv_layers, *input_shape[1:])
+        n_filters = _per_layer("n_filters", n_filters, n_conv_layers)
+        filter_size = _per_layer("filter_size", filter_size, n_conv_layers)
+        n_units = _per_layer("n_units", n_units, n_hidden_layers)
+
+        layers = []
+        shape = tuple(input_shape)
+        for filters, size in zip(n_filters, filter_size, strict=True):
+            layers.append(ConvBlock(shape, filters, size, batch_norm))
+            shape = layers[-1].out_shape
+        layers.append(nn.Flatten())
+        widths = (int(np.prod(shape)), *n_units)
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        layers.append(nn.Linear(widths[-1], n_classes))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def _check_conv_layers(n_conv_layers, height, width):
+    """Return the number of convolutional layers, or raise if they do not fit."""
+    n_halvings = max(height, width).bit_length() - 1
+    if n_conv_layers == "auto":
+        return min(n_halvings, MAX_AUTO_CONV_LAYERS)
+    if n_conv_layers > n_halvings:
+        raise ValueError(
+            f"n_conv_layers={n_conv_layers} is too many for images of {height} x "
+            f"{width} pixels: each layer halves the image, and {n_halvings} fit."
+        )
+    return n_conv_layers
+
+
+def _per_layer(name, value, n_layers):
+    """Return one value a layer, from one for all of them or one for each."""
+    values = (value,) * n_layers if isinstance(value, Integral) else tuple(value)
+    if len(values) != n_layers:
+        raise ValueError(f"{name} has {len(values)} values for {n_layers} layers.")
+    if not all(isinstance(v, Integral) and v >= 1 for v in values):
+        raise ValueError(f"{name} must hold integers from 1 up, got {value!r}.")
+    return tuple(map(int, values))

@@ -1,0 +1,62 @@
+"""Early stopping and the L1 penalty."""
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_iis.cnn._callbacks import EarlyStopping, L1Penalty, StopTraining
+
+
+class FakeNet:
+    """A net whose validation scores are given, and whose weight is the epoch."""
+
+    def __init__(self, scores):
+        self.scores = scores
+        self.module_ = nn.Linear(1, 1)
+
+    def train(self, callback):
+        """Return the number of epochs trained."""
+        callback.on_train_begin(self)
+        for epoch, (accuracy, loss) in enumerate(self.scores, start=1):
+            self.history = {(-1, "valid_acc"): accuracy, (-1, "valid_loss"): loss}
+            nn.init.constant_(self.module_.weight, epoch)
+            try:
+                callback.on_epoch_end(self)
+            except StopTraining:
+                break
+        callback.on_train_end(self)
+        return epoch
+
+
+@pytest.mark.parametrize(
+    ("scores", "n_epochs", "best"),
+    [
+        ([(0.1, 2), (0.2, 3), (0.1, 1), (0.2, 3), (0.3, 1)], 4, 2),
+        ([(0.1, 3), (0.1, 2), (0.1, 1), (0.1, 1)], 4, 3),
+        ([(0.1, 3), (0.1, 4), (0.2, 5), (0.1, 1)], 4, 3),
+    ],
+    ids=["accuracy", "loss decides a tie", "accuracy beats loss"],
+)
+def test_early_stopping(scores, n_epochs, best):
+    """Stops after two epochs without a better score and restores the best weights."""
+    net = FakeNet(scores)
+    callback = EarlyStopping(patience=2)
+    assert net.train(callback) == n_epochs
+    assert net.module_.weight.item() == best
+    assert callback.best_weights_ is None
+
+
+def test_l1_gradient():
+    """The gradient of l1 * sum |w|; biases and unused parameters are left alone."""
+    module = nn.Linear(3, 2)
+    nn.init.zeros_(module.weight[0])
+    module.weight.grad = torch.randn(2, 3)
+    module.bias.grad = torch.randn(2)
+    frozen = nn.Parameter(torch.randn(2, 2))
+    weight_grad, bias_grad = module.weight.grad.clone(), module.bias.grad.clone()
+    named = [*module.named_parameters(), ("frozen", frozen)]
+    L1Penalty(0.1).on_grad_computed(None, named_parameters=named)
+    expected = weight_grad + 0.1 * module.weight.detach().sign()
+    torch.testing.assert_close(module.weight.grad, expected)
+    assert torch.equal(module.bias.grad, bias_grad)
+    assert frozen.grad is None

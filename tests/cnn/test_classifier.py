@@ -1,0 +1,314 @@
+"""CNNClassifier: scikit-learn's rules, images of every kind, training and its ends."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+from sklearn_iis.cnn import CNNClassifier
+
+
+@parametrize_with_checks([CNNClassifier()])
+def test_common(estimator, check):
+    """Scikit-learn's common tests, with the default parameters, none excepted."""
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return training and test images of 8 x 8 pixels, 0 to 16, and their labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8).astype(np.uint8)
+    return train_test_split(images, labels, stratify=labels, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    """Return 200 digits."""
+    return digits[0][:200], digits[2][:200]
+
+
+def quick(**params):
+    """Return a classifier that trains on a few digits in a fraction of a second."""
+    return CNNClassifier(**({"max_epochs": 3, "random_state": 0} | params))
+
+
+class Perceptron(nn.Module):
+    """A user's module: no convolution, dropout, a parameter with and one without."""
+
+    def __init__(self, input_shape, n_classes, n_hidden, dropout=0.5):
+        super().__init__()
+        self.hidden = nn.Linear(int(np.prod(input_shape)), n_hidden)
+        self.out = nn.Linear(n_hidden, n_classes)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, images):
+        hidden = torch.relu(self.hidden(images.flatten(1)))
+        return self.out(self.dropout(hidden))
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_accuracy(digits, batch_norm):
+    """Both networks learn the digits (measured: 0.99 with batch norm, 0.98 without)."""
+    X_train, X_test, y_train, y_test = digits
+    clf = CNNClassifier(batch_norm=batch_norm, random_state=0).fit(X_train, y_train)
+    assert clf.score(X_test, y_test) > 0.95
+
+
+def test_penalties_are_used(few):
+    """L1 makes weights small, L2 makes them smaller than none."""
+    norms = {}
+    for name, params in {"none": {}, "l1": {"l1": 0.02}, "l2": {"l2": 0.2}}.items():
+        clf = quick(max_epochs=20, early_stopping=False, **params).fit(*few)
+        weights = [p for p in clf.net_.module_.parameters() if p.ndim > 1]
+        norms[name] = sum(w.abs().sum().item() for w in weights)
+    assert max(norms["l1"], norms["l2"]) < 0.7 * norms["none"]
+
+
+def test_images_of_every_shape(few):
+    """Grey images with or without a channel and flattened ones give the same."""
+    images, labels = few
+    shapes = {
+        "grey": images,
+        "channel": images[..., None],
+        "flat": images.reshape(200, 64),
+    }
+    fitted = {name: quick().fit(X, labels) for name, X in shapes.items()}
+    probabilities = [fitted[name].predict_proba(X) for name, X in shapes.items()]
+    np.testing.assert_array_equal(probabilities[0], probabilities[1])
+    np.testing.assert_array_equal(probabilities[0], probabilities[2])
+    assert fitted["flat"].n_features_in_ == 64
+    assert not hasattr(fitted["grey"], "n_features_in_")
+    assert {clf.image_shape_ for clf in fitted.values()} == {(8, 8, 1)}
+
+
+def test_rows(few):
+    """A number of features that is no square is an image one pixel high."""
+    images, labels = few
+    clf = quick().fit(images.reshape(200, 64)[:, :50], labels)
+    assert clf.image_shape_ == (1, 50, 1)
+
+
+def test_colour(few):
+    """A class that only the third channel tells apart is learnt from three channels."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 100, (200, 8, 6, 3), np.uint8)
+    labels = rng.integers(0, 2, 200)
+    images[labels == 1, ..., 2] += 50
+    clf = quick(max_epochs=10).fit(images[:150], labels[:150])
+    assert clf.score(images[150:], labels[150:]) > 0.9
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 255, 1e4])
+def test_scale_of_pixels(few, scale):
+    """Images are standardised: their scale and dtype hardly matter."""
+    images, labels = few
+    expected = quick(precision="float32").fit(images, labels).predict_proba(images)
+    scaled = images * scale
+    clf = quick(precision="float32").fit(scaled, labels)
+    np.testing.assert_allclose(clf.predict_proba(scaled), expected, atol=1e-3)
+
+
+def test_standardised_by_training_images(few):
+    """The statistics are those of all images, or of those that were not set aside."""
+    images, labels = few
+    clf = quick(early_stopping=False).fit(images, labels)
+    standardize = clf.net_.module_.standardize
+    assert standardize.mean.item() == pytest.approx(images.mean())
+    assert standardize.scale.item() == pytest.approx(1 / images.std())
+    held_out = quick().fit(images, labels).net_.module_.standardize
+    assert held_out.mean.item() != standardize.mean.item()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [np.array(["zero", "one", "two"]), np.array([False, True]), np.array([-5, 3, 10])],
+    ids=["str", "bool", "int"],
+)
+def test_labels(few, names):
+    """Labels of any kind come back as they were, in the order of `classes_`."""
+    images, labels = few
+    known = labels < len(names)
+    y = names[labels[known]]
+    clf = quick(max_epochs=15).fit(images[known], y)
+    np.testing.assert_array_equal(clf.classes_, np.unique(y))
+    predicted = clf.predict(images[known])
+    assert predicted.dtype == y.dtype
+    assert np.mean(predicted == y) > 0.9
+    probabilities = clf.predict_proba(images[known])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(clf.classes_[probabilities.argmax(axis=1)], predicted)
+
+
+def test_same_random_state(few):
+    """The same bit for bit, and the global random states are left alone."""
+    random_states = np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002
+    first, second = (quick().fit(*few) for _ in range(2))
+    np.testing.assert_array_equal(
+        *(clf.predict_proba(few[0]) for clf in (first, second))
+    )
+    other = quick(random_state=1).fit(*few)
+    assert not np.array_equal(first.predict_proba(few[0]), other.predict_proba(few[0]))
+    np.testing.assert_array_equal(np.random.get_state()[1], random_states[0])  # noqa: NPY002
+    assert torch.equal(torch.random.get_rng_state(), random_states[1])
+
+
+def test_precision(few):
+    """Both precisions give about the same probabilities."""
+    images, _ = few
+    probabilities = [
+        quick(precision=precision).fit(*few).predict_proba(images)
+        for precision in ("float32", "bfloat16")
+    ]
+    assert not np.array_equal(*probabilities)
+    np.testing.assert_allclose(*probabilities, atol=0.1)
+
+
+def test_early_stopping(few):
+    """Stops `patience` epochs after the best, and predicts with its weights."""
+    images, labels = few
+    params = {"patience": 3, "validation_fraction": 0.25, "precision": "float32"}
+    clf = quick(max_epochs=100, **params).fit(images, labels)
+    scores = [(row["valid_acc"], -row["valid_loss"]) for row in clf.history_]
+    best = max(scores)
+    assert clf.n_iter_ == len(scores) == scores.index(best) + 1 + 3 < 100
+    shorter = quick(max_epochs=scores.index(best) + 1, **params).fit(images, labels)
+    np.testing.assert_array_equal(
+        clf.predict_proba(images), shorter.predict_proba(images)
+    )
+
+
+def test_history(few):
+    """One entry an epoch; what concerns validation only with early stopping."""
+    keys = {"epoch", "train_loss", "dur"}
+    history = quick(early_stopping=False).fit(*few).history_
+    assert [set(row) for row in history] == [keys] * 3
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    history = quick().fit(*few).history_
+    assert [set(row) for row in history] == [keys | {"valid_loss", "valid_acc"}] * 3
+
+
+def test_rare_classes(few):
+    """A class of one image, or more classes than images set aside, are no hindrance."""
+    images, labels = few
+    rare = np.where(np.arange(200) == 0, 99, labels)
+    assert 99 in quick().fit(images, rare).classes_
+    many = np.arange(200) // 2
+    assert len(quick().fit(images, many).classes_) == 100
+
+
+def test_diverges(few):
+    """A learning rate far too high ends training at once, with advice."""
+    images, labels = few
+    message = r"loss is (nan|inf) in epoch \d+; a lower learning rate than 1e\+20"
+    with pytest.raises(FloatingPointError, match=message):
+        quick(learning_rate=1e20, batch_norm=False).fit(images, labels)
+
+
+def test_wrong_shapes(few):
+    """Other images than fitted on, too many dimensions, and too many layers."""
+    images, labels = few
+    clf = quick().fit(images, labels)
+    message = r"shape \(7, 8, 1\).*was fitted on \(8, 8, 1\)"
+    with pytest.raises(ValueError, match=message):
+        clf.predict(images[:, 1:])
+    with pytest.raises(ValueError, match="dim 5"):
+        clf.predict(images[..., None, None])
+    with pytest.raises(ValueError, match=r"n_conv_layers=4 .* 3 fit"):
+        quick(n_conv_layers=4).fit(images, labels)
+    with pytest.raises(ValueError, match="n_filters has 3 values for 2 layers"):
+        quick(n_conv_layers=2, n_filters=(8, 8, 8)).fit(images, labels)
+
+
+def test_pickle(few, tmp_path):
+    """Copies predict the same and hold no images."""
+    images, labels = few
+    many = np.repeat(images, 50, axis=0)
+    clf = quick(max_epochs=1, n_filters=4, n_units=4).fit(many, np.repeat(labels, 50))
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    data = pickle.dumps(clf)
+    assert len(data) < many.nbytes / 10
+    expected = clf.predict_proba(images)
+    for copy in (pickle.loads(data), joblib.load(tmp_path / "clf.joblib")):
+        np.testing.assert_array_equal(copy.predict_proba(images), expected)
+
+
+def test_data_are_left_alone(few, tmp_path):
+    """Training on a read-only memory map gives no warning and copies no more."""
+    images, labels = few
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    expected = quick().fit(images, labels).predict_proba(images)
+    clf = quick().fit(mapped, labels)
+    np.testing.assert_array_equal(clf.predict_proba(mapped), expected)
+    np.testing.assert_array_equal(mapped, images)
+
+
+def test_predicts_in_batches(few, monkeypatch):
+    """Prediction goes through batches of bounded size and gives the same."""
+    images, labels = few
+    monkeypatch.setattr("sklearn_iis.cnn._classifier.PIXELS_PER_BATCH", 64 * 30)
+    clf = quick().fit(images, labels)
+    sizes = []
+    clf.net_.module_.register_forward_hook(lambda m, args, out: sizes.append(len(out)))
+    probabilities = clf.predict_proba(images)
+    assert max(sizes) <= 30
+    assert sum(sizes) == len(probabilities) == 200
+
+
+def test_verbose(few, capsys):
+    """Silent unless asked for a line an epoch."""
+    quick().fit(*few)
+    assert capsys.readouterr().out == ""
+    quick(verbose=1).fit(*few)
+    assert "valid_loss" in capsys.readouterr().out
+
+
+def test_own_module(few):
+    """A user's module is given its parameters, trained reproducibly, and copied."""
+    images, labels = few
+    clf = CNNClassifier(module=Perceptron, module__n_hidden=32, random_state=0)
+    clf.set_params(module__dropout=0.1, max_epochs=30, n_conv_layers=99)
+    clf.fit(images, labels)
+    network = clf.net_.module_.network
+    assert isinstance(network, Perceptron)
+    assert (network.hidden.out_features, network.dropout.p) == (32, 0.1)
+    assert clf.score(images, labels) > 0.9
+    for copy in (clone(clf).fit(images, labels), pickle.loads(pickle.dumps(clf))):
+        np.testing.assert_array_equal(
+            copy.predict_proba(images), clf.predict_proba(images)
+        )
+
+
+def test_parameters_of_own_module():
+    """They are parameters like others: listed, copied, refused if unknown."""
+    clf = CNNClassifier(module=Perceptron, module__n_hidden=32)
+    assert clf.get_params()["module__dropout"] == 0.5
+    assert clf.get_params()["module__n_hidden"] == 32
+    assert "module__dropout" not in clf.get_params(deep=False)
+    assert clone(clf).get_params() == clf.get_params()
+    assert "module__n_hidden=32" in repr(clf)
+    with pytest.raises(ValueError, match=r"'module__depth'.*module__dropout"):
+        clf.set_params(module__depth=3)
+    with pytest.raises(ValueError, match="'module__depth'"):
+        CNNClassifier().set_params(module__depth=3)
+    with pytest.raises(TypeError, match="has no parameter 'bath_size'"):
+        CNNClassifier(bath_size=3)
+
+
+def test_in_parallel(few):
+    """Cross-validation in two processes works on the images it shares with them."""
+    images, labels = (np.repeat(values, 100, axis=0) for values in few)
+    assert images.nbytes > 1_000_000  # above this joblib maps them read-only
+    scores = cross_val_score(
+        quick(max_epochs=1), images, labels, cv=2, n_jobs=2, error_score="raise"
+    )
+    assert min(scores) > 0.5

@@ -1,0 +1,77 @@
+"""The layers: who imports whom, and what a bare `import sklearn_iis` loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sklearn_iis
+
+PACKAGE = Path(sklearn_iis.__file__).parent
+
+# The modules of ours that each room of the package may import, besides its own.
+# `datasets` reads images at a size, which is the resizer's work.
+ALLOWED = {
+    "_progress": set(),
+    "_resize": set(),
+    "_results": set(),
+    "_space": set(),
+    "_trial": set(),
+    "cnn": set(),
+    "datasets": {"_resize"},
+    "searches": {"_space"},
+    "_search": {"_progress", "_resize", "_results", "_space", "_trial", "searches"},
+}
+
+
+def imported_rooms(source):
+    """Names right below `sklearn_iis` that the source imports, at any depth of it."""
+    modules = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {
+        module.split(".")[1] for module in modules if module.startswith("sklearn_iis.")
+    }
+
+
+def test_imports_are_found_in_all_their_forms():
+    source = """
+import sklearn_iis.cnn
+from sklearn_iis import _space
+from sklearn_iis.searches._base import Stage
+def f():
+    from sklearn_iis._trial import Trial
+    import numpy
+"""
+    assert imported_rooms(source) == {"cnn", "_space", "searches", "_trial"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_imports_run_one_way(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert imported_rooms(path.read_text()) <= ALLOWED[room] | {room}
+
+
+def test_import_is_light():
+    """Libraries that one search, one plot or one classifier needs are loaded by it."""
+    modules = subprocess.run(
+        [sys.executable, "-c", "import sys, sklearn_iis; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "sklearn_iis" in modules
+    heavy = {
+        *("skopt", "sklearn_genetic", "deap", "optuna", "smac", "matplotlib"),
+        *("torch", "skorch"),
+    }
+    assert heavy.isdisjoint(modules)

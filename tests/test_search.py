@@ -1,0 +1,721 @@
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from joblib import parallel_config
+from scipy.stats import loguniform
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.callback import ProgressBar
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import make_scorer, recall_score
+from sklearn.model_selection import (
+    GroupKFold,
+    RandomizedSearchCV,
+    ShuffleSplit,
+    cross_validate,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+from skopt import BayesSearchCV
+
+from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, SearchSpace
+from sklearn_iis.datasets import make_shapes
+from sklearn_iis.searches import StageGASearchCV, StageRandomizedSearchCV
+from tests.formula import SPACE, FormulaClassifier, X, y
+
+SEARCHES = ("random", "bayes", "genetic")
+C = {"C": loguniform(1e-3, 10)}
+
+
+def make_search(estimator=None, space=SPACE, **params):
+    params = {"n_iter": 12, "cv": 2, "random_state": 0} | params
+    return IISSearchCV(estimator or FormulaClassifier(), space, **params)
+
+
+def make_staged(**params):
+    return make_search(**({"sizes": (1, 2, 4), "size_param": "size"} | params))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "space"),
+    [
+        pytest.param(LogisticRegression(), C, id="classifier"),
+        pytest.param(Ridge(), {"alpha": loguniform(1e-3, 10)}, id="regressor"),
+    ],
+)
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"search": "random"},
+        {"search": "bayes"},
+        {"search": "genetic"},
+        {"sizes": (50, 100), "size_param": "max_iter"},
+    ],
+    ids=str,
+)
+# The checks provoke failures, and one of them casts infinity to int itself.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_scikit_learns_common_tests(estimator, space, params):
+    search = IISSearchCV(estimator, space, n_iter=4, cv=2, random_state=0, **params)
+    check_estimator(search, on_skip=None)
+
+
+# Stages
+
+
+def test_stages_are_the_searches_themselves():
+    kinds = {
+        "random": RandomizedSearchCV,
+        "bayes": BayesSearchCV,
+        "genetic": StageGASearchCV,
+    }
+    for name, kind in kinds.items():
+        search = make_staged(search=name).fit(X, y)
+        assert len(search.stages_) == 3
+        for stage in search.stages_:
+            assert isinstance(stage, kind)
+            assert stage.cv_results_ is not None
+
+
+@pytest.mark.parametrize(
+    ("n_iter", "n_stages", "expected"),
+    [
+        (60, 3, [30, 20, 10]),
+        (10, 3, [6, 3, 1]),
+        (9, 2, [6, 3]),
+        (7, 1, [7]),
+        ((5, 3, 1), 3, [5, 3, 1]),
+    ],
+)
+def test_budgets(n_iter, n_stages, expected):
+    sizes = range(1, n_stages + 1)
+    results = make_staged(sizes=sizes, n_iter=n_iter).fit(X, y).cv_results_
+    assert np.bincount(results["stage"]).tolist() == expected
+
+
+def test_the_good_region_and_the_best_candidates_are_handed_over():
+    search = make_staged(n_iter=(20, 8, 4), keep=0.2, margin=0.05, n_seeds=2)
+    search.fit(X, y)
+    assert search.sizes_ == [1, 2, 4]
+    assert repr(search.spaces_[0]) == repr(SearchSpace(SPACE))
+    for stage in (0, 1):
+        results = search.stages_[stage].cv_results_
+        order = np.argsort(-results["mean_test_score"], kind="stable")
+        best = [results["params"][i] for i in order]
+        n_kept = {0: 4, 1: 2}[stage]
+        expected = search.spaces_[stage].narrow(
+            best[:n_kept], margin=0.05, floor=search.floor
+        )
+        assert repr(search.spaces_[stage + 1]) == repr(expected)
+        assert search.stages_[stage + 1].cv_results_["params"][:2] == [
+            expected.project(codes) for codes in best[:2]
+        ]
+
+
+def test_failed_candidates_are_not_handed_over():
+    # A failure has the best score.
+    search = make_staged(
+        estimator=FormulaClassifier(fails_below=0.005),
+        error_score=100,
+        keep=0.1,
+        refit=False,
+    )
+    with pytest.warns(FitFailedWarning, match="candidates failed"):
+        search.fit(X, y)
+    failed = search.cv_results_["param_rate"].data.astype(float) < 0.005
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"][failed], 100)
+    np.testing.assert_array_equal(search.cv_results_["error"] != None, failed)  # noqa: E711
+    assert not failed[search.cv_results_["seed"]].any()
+
+
+def test_size_dependent_hyperparameters_keep_their_range():
+    def last_range(**params):
+        space = make_staged(n_iter=(20, 4, 4), **params).fit(X, y).spaces_[-1]
+        return space.ranges["degree"]
+
+    assert last_range() != (1, 7)
+    assert last_range(size_dependent=["degree"]) == (1, 7)
+    with pytest.raises(ValueError, match="size_dependent names"):
+        last_range(size_dependent=["degrees"])
+
+
+def test_conv_layers_are_size_dependent_by_default():
+    space = {"cnn__n_conv_layers": [1, 2, 3], "cnn__learning_rate": loguniform(0.1, 1)}
+    images, labels = make_shapes(
+        20, size=8, n_classes=2, random_state=0, return_X_y=True
+    )
+    pipe = Pipeline(
+        [("resize", ImageResizer()), ("cnn", CNNClassifier(max_epochs=1, n_filters=2))]
+    )
+    search = IISSearchCV(pipe, space, sizes=(8, 8), n_iter=(4, 2), cv=2, keep=0.1)
+    search.fit(images, labels)
+    first, second = (space.ranges for space in search.spaces_)
+    assert first["cnn__n_conv_layers"] == second["cnn__n_conv_layers"]
+    assert first["cnn__learning_rate"] != second["cnn__learning_rate"]
+
+
+def test_splits_are_drawn_once():
+    search = make_staged(cv=ShuffleSplit(2, random_state=None)).fit(X, y)
+    splits = [stage.cv for stage in search.stages_]
+    assert splits[0] is splits[1] is splits[2]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_select(name, select):
+    # Larger sizes are worse: the best candidates are those of the first stage.
+    class Shrinking(FormulaClassifier):
+        def score(self, X, y):
+            return super().score(X, y) - 10 * self.size
+
+    search = make_staged(estimator=Shrinking(), search=name, select=select).fit(X, y)
+    results = search.cv_results_
+    stage = {"best": 0, "last": 2}[select]
+    best = results["mean_test_score"][results["stage"] == stage].max()
+    assert search.best_score_ == best
+    assert results["mean_test_score"][search.best_index_] == best
+    assert search.best_params_ == results["params"][search.best_index_]
+    assert search.best_params_["size"] == [1, 2, 4][stage]
+    fitted = search.best_estimator_.get_params()
+    assert search.best_params_.items() <= fitted.items()
+
+
+# As scikit-learn's searches
+
+
+def test_single_stage_equals_scikit_learn_on_the_same_candidates():
+    X, y = load_iris(return_X_y=True)
+    pipe = make_pipeline(StandardScaler(), LogisticRegression())
+    search = IISSearchCV(
+        pipe,
+        {"logisticregression__C": loguniform(1e-4, 1)},
+        n_iter=8,
+        cv=3,
+        scoring=["accuracy", "neg_log_loss"],
+        refit="neg_log_loss",
+        return_train_score=True,
+        random_state=0,
+    ).fit(X, y)
+    assert search.sizes_ == [None]
+    for i, params in enumerate(search.cv_results_["params"]):
+        reference = cross_validate(
+            clone(pipe).set_params(**params),
+            X,
+            y,
+            cv=3,
+            scoring=search.scoring,
+            return_train_score=True,
+        )
+        for key in ("train_accuracy", "test_accuracy", "test_neg_log_loss"):
+            for split in range(3):
+                assert (
+                    search.cv_results_[f"split{split}_{key}"][i]
+                    == reference[key][split]
+                )
+    assert search.best_score_ == search.cv_results_["mean_test_neg_log_loss"].max()
+    expected = clone(pipe).set_params(**search.best_params_).fit(X, y)
+    np.testing.assert_array_equal(search.predict_proba(X), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_same_random_state_same_result_in_any_number_of_processes(name):
+    def fit(n_jobs, random_state=0):
+        return make_staged(search=name, n_jobs=n_jobs, random_state=random_state).fit(
+            X, y
+        )
+
+    first = fit(1)
+    for search in (fit(1), fit(2), fit(1, np.random.RandomState(0))):
+        assert search.cv_results_["params"] == first.cv_results_["params"]
+        np.testing.assert_array_equal(
+            search.cv_results_["mean_test_score"], first.cv_results_["mean_test_score"]
+        )
+    assert fit(1, 1).cv_results_["params"] != first.cv_results_["params"]
+
+
+def test_the_callers_things_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    estimator = FormulaClassifier()
+    space = dict(SPACE)
+    search = make_staged(estimator=estimator, space=space)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    search.fit(X, y)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    assert estimator.get_params() == FormulaClassifier().get_params()
+    assert not hasattr(estimator, "classes_")
+    assert space == SPACE
+    assert search.get_params(deep=False)["estimator"] is estimator
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_clone_and_pickle(name):
+    search = make_staged(search=name).fit(X, y)
+    restored = pickle.loads(pickle.dumps(search))
+    np.testing.assert_array_equal(restored.predict(X), search.predict(X))
+    again = clone(restored).fit(X, y)
+    assert again.cv_results_["params"] == search.cv_results_["params"]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_several_metrics(name):
+    scoring = {"degree": lambda e, X, y: e.degree, "rate": lambda e, X, y: -e.rate}
+    search = make_search(search=name, n_iter=20, scoring=scoring, refit="rate")
+    search.fit(X, y)
+    assert search.multimetric_
+    assert set(search.scorer_) == {"degree", "rate"}
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_degree"], search.cv_results_["param_degree"]
+    )
+    rates = search.cv_results_["param_rate"].data.astype(float)
+    assert search.best_params_["rate"] == rates.min()
+    assert search.score(X, y) == -rates.min()
+
+
+def test_the_metric_named_by_refit_guides():
+    scoring = {"low": lambda e, X, y: -e.degree, "high": lambda e, X, y: e.degree}
+    for refit, expected in (("low", 1), ("high", 7), (False, 1)):
+        search = make_staged(n_iter=(30, 3, 3), scoring=scoring, refit=refit).fit(X, y)
+        seeds = search.cv_results_["param_degree"][search.cv_results_["seed"]]
+        assert set(seeds) == {expected}
+        assert hasattr(search, "best_params_") == bool(refit)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_callable_that_returns_several_metrics(name):
+    def scoring(estimator, X, y):
+        if estimator.degree > 4:
+            raise RuntimeError("too high")
+        return {"degree": estimator.degree, "rate": -estimator.rate}
+
+    search = make_search(search=name, scoring=scoring, refit="rate", n_iter=20)
+    with pytest.warns(FitFailedWarning, match="too high"):
+        search.fit(X, y)
+    assert search.best_params_["degree"] <= 4
+    with pytest.raises(ValueError, match="the parameter refit must be set to a scorer"):
+        search.set_params(refit=True).fit(X, y)
+
+
+def test_refit_can_be_a_callable_or_off():
+    def worst(cv_results):
+        return int(np.argmin(cv_results["mean_test_score"]))
+
+    search = make_staged(refit=worst, select="last").fit(X, y)
+    assert search.best_index_ == worst(search.cv_results_)
+    assert not hasattr(search, "best_score_")
+    assert search.best_estimator_.get_params().items() >= search.best_params_.items()
+
+    search = make_staged(refit=False).fit(X, y)
+    assert search.best_score_ == search.cv_results_["mean_test_score"].max()
+    assert not hasattr(search, "best_estimator_")
+    assert not hasattr(search, "predict")
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_groups_reach_the_splitter_and_fit_parameters_the_estimator(name):
+    X, y = load_iris(return_X_y=True)
+    groups = np.arange(150) % 5
+    weights = np.where(y == 2, 0.0, 1.0)
+    search = IISSearchCV(
+        LogisticRegression(),
+        C,
+        search=name,
+        n_iter=4,
+        cv=GroupKFold(5),
+        random_state=0,
+    ).fit(X, y, groups=groups, sample_weight=weights)
+    assert search.n_splits_ == 5
+    for train, test in search.stages_[0].cv:
+        assert not set(groups[train]) & set(groups[test])
+    # Without any weight the last class is never predicted, nor does it count.
+    assert 2 not in search.predict(X)
+    assert search.best_score_ > 0.95
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_metadata_routing(name):
+    X, y = load_iris(return_X_y=True)
+    weights = np.where(y == 2, 0.0, 1.0)
+    groups = np.arange(150) % 5
+    with sklearn.config_context(enable_metadata_routing=True):
+        recall = make_scorer(recall_score, average="macro", zero_division=0.0)
+        search = IISSearchCV(
+            LogisticRegression().set_fit_request(sample_weight="importance"),
+            C,
+            search=name,
+            n_iter=4,
+            n_jobs=2,
+            cv=GroupKFold(5),
+            scoring=recall.set_score_request(sample_weight=False),
+            random_state=0,
+        ).fit(X, y, importance=weights, groups=groups)
+        with pytest.raises(TypeError, match=r"unexpected argument.*'weight'"):
+            search.fit(X, y, weight=weights)
+    assert 2 not in search.predict(X)
+    assert search.best_score_ < 0.7  # the scorer gives each class the same weight
+
+
+def test_pre_dispatch_reaches_the_stages():
+    search = make_staged(n_jobs=2, pre_dispatch=3).fit(X, y)
+    assert all(stage.pre_dispatch == 3 for stage in search.stages_)
+    assert all(stage.n_jobs == 2 for stage in search.stages_)
+
+
+def test_unsupervised_estimators():
+    X, _ = load_iris(return_X_y=True)
+    search = IISSearchCV(PCA(random_state=0), {"n_components": [1, 2]}, n_iter=2)
+    search.set_params(cv=ShuffleSplit(2, random_state=0)).fit(X)
+    assert search.transform(X).shape == (150, search.best_params_["n_components"])
+
+
+def test_as_part_of_other_tools():
+    scores = cross_validate(make_search(n_iter=3), X, y, cv=2, error_score="raise")
+    assert len(scores["test_score"]) == 2
+    pipe = make_pipeline(StandardScaler(), make_search(n_iter=3)).fit(X, y)
+    assert pipe.predict(X).shape == (20,)
+
+
+# Failures
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_failing_candidate_costs_itself_only(name, n_jobs):
+    search = make_search(
+        FormulaClassifier(fails_below=0.02), search=name, n_iter=16, n_jobs=n_jobs
+    )
+    with pytest.warns(FitFailedWarning) as record:
+        search.fit(X, y)
+    rates = search.cv_results_["param_rate"].data.astype(float)
+    n_failed = np.sum(rates < 0.02)
+    assert 0 < n_failed < 16
+    assert f"{n_failed} of 16 candidates failed (stage 0)" in str(record[0].message)
+    assert "no fit with the rate" in str(record[0].message)
+    assert len(record) == 1
+    np.testing.assert_array_equal(
+        np.isnan(search.cv_results_["mean_test_score"]), rates < 0.02
+    )
+    assert search.best_params_["rate"] >= 0.02
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_if_every_candidate_fails_the_first_error_is_shown(name):
+    search = make_search(FormulaClassifier(fails_below=2), search=name)
+    with pytest.raises(
+        ValueError, match=r"Every candidate failed: 12 of 12(.|\n)*no fit"
+    ):
+        search.fit(X, y)
+
+
+def test_what_was_measured_before_a_stage_failed_is_kept():
+    class Small(FormulaClassifier):
+        def fit(self, X, y):
+            if self.size > 2:
+                raise MemoryError("too large")
+            return super().fit(X, y)
+
+    search = make_staged(estimator=Small(), n_iter=(6, 4, 2))
+    with pytest.raises(ValueError, match=r"stage 2, size 4(.|\n)*too large"):
+        search.fit(X, y)
+    assert len(search.stages_) == 3
+    assert len(search.cv_results_["params"]) == 12
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_error_score_raise(name):
+    search = make_search(
+        FormulaClassifier(fails_below=0.5), search=name, error_score="raise"
+    )
+    with pytest.raises(RuntimeError, match="no fit with the rate"):
+        search.fit(X, y)
+
+
+# Images
+
+
+class SizeRecorder(ClassifierMixin, BaseEstimator):
+    """Scores by the shape of the images that it is given."""
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.shape_ = X.shape[1:]
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+    def score(self, X, y):
+        return self.factor * np.mean(X) * X.shape[1]
+
+
+@pytest.fixture
+def images():
+    return make_shapes(24, size=16, n_classes=2, random_state=0)
+
+
+def make_image_search(**params):
+    pipe = Pipeline([("resize", ImageResizer()), ("clf", SizeRecorder())])
+    space = {"clf__factor": loguniform(0.1, 1)}
+    return IISSearchCV(
+        pipe, space, **({"n_iter": 6, "cv": 2, "random_state": 0} | params)
+    )
+
+
+def test_sizes_are_found(images):
+    search = make_image_search().fit(*images)
+    assert search.sizes_ == [4, 8, 16]
+    assert search.best_params_["resize__size"] in (4, 8, 16)
+    wide = np.zeros((24, 8, 20, 3), dtype=np.uint8)
+    assert make_image_search().fit(wide, images[1]).sizes_ == [(2, 5), (4, 10), (8, 20)]
+
+
+def test_images_are_resized_once_a_stage(images, monkeypatch):
+    calls = []
+    transform = ImageResizer.transform
+
+    def counted(self, X):
+        resized = transform(self, X)
+        calls.append((resized is X, len(X), self.size))
+        return resized
+
+    monkeypatch.setattr(ImageResizer, "transform", counted)
+    search = make_image_search(sizes=(4, 16), refit=False).fit(*images)
+    worked = [(n, size) for same, n, size in calls if not same]
+    assert worked == [(24, 4)]
+
+    # It makes no difference to the scores.
+    monkeypatch.setattr(IISSearchCV, "_resize_once", lambda self, X, *args: X)
+    again = make_image_search(sizes=(4, 16), refit=False).fit(*images)
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_score"], again.cv_results_["mean_test_score"]
+    )
+
+
+def test_searched_settings_of_the_resizer_are_not_decided_beforehand(images):
+    search = make_image_search(sizes=(4, 8))
+    search.space = {"resize__interpolation": ["nearest", "bilinear"]} | search.space
+    results = search.fit(*images).cv_results_
+    for i, params in enumerate(results["params"]):
+        size = params["resize__size"]
+        resizer = ImageResizer(size, interpolation=params["resize__interpolation"])
+        halves = [
+            resizer.fit_transform(images[0][test]) for _, test in search.stages_[0].cv
+        ]
+        expected = (
+            params["clf__factor"] * size * np.mean([half.mean() for half in halves])
+        )
+        assert results["mean_test_score"][i] == pytest.approx(expected)
+    assert set(results["param_resize__interpolation"]) == {"nearest", "bilinear"}
+
+
+def test_the_size_can_be_a_hyperparameter_instead(images):
+    search = make_image_search()
+    search.space = {"resize__size": [4, 8]} | search.space
+    assert search.fit(*images).sizes_ == [None]
+    with pytest.raises(ValueError, match="cannot be searched and given sizes"):
+        search.set_params(sizes=(4, 8)).fit(*images)
+
+
+def test_lists_of_unequal_images(images):
+    unequal = [image[: 10 + i % 5] for i, image in enumerate(images[0])]
+    search = make_image_search(sizes=(4, 8)).fit(unequal, images[1])
+    assert search.best_estimator_[-1].shape_[:2] == (8, 8)
+    assert search.predict(unequal).shape == (24,)
+    with pytest.raises(ValueError, match="sizes=None needs images as one array"):
+        make_image_search().fit(unequal, images[1])
+
+
+@pytest.fixture
+def one_thread():
+    """Sums of floats depend on how many threads add them up."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with parallel_config("loky", inner_max_num_threads=1):
+        yield
+    torch.set_num_threads(n_threads)
+
+
+def test_cnn_end_to_end_in_two_processes(one_thread):
+    images, labels = make_shapes(80, size=16, n_classes=2, random_state=0)
+    pipe = Pipeline(
+        [
+            ("resize", ImageResizer()),
+            ("cnn", CNNClassifier(n_filters=4, max_epochs=3, random_state=0)),
+        ]
+    )
+    space = {"cnn__learning_rate": loguniform(1e-3, 1), "cnn__batch_size": [8, 16, 32]}
+    search, parallel = (
+        IISSearchCV(
+            pipe, space, sizes=(8, 16), n_iter=6, cv=2, n_jobs=n_jobs, random_state=0
+        ).fit(images, labels)
+        for n_jobs in (1, 2)
+    )
+    assert parallel.cv_results_["params"] == search.cv_results_["params"]
+    np.testing.assert_array_equal(
+        parallel.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"]
+    )
+    np.testing.assert_array_equal(
+        parallel.predict_proba(images), search.predict_proba(images)
+    )
+
+
+# Searches of the user's own
+
+
+def randomized(estimator, space, *, n_iter, seeds, **settings):
+    return RandomizedSearchCV(estimator, space.dimensions, n_iter=n_iter, **settings)
+
+
+def test_search_can_be_a_callable():
+    search = make_staged(search=randomized).fit(X, y)
+    assert all(type(stage) is RandomizedSearchCV for stage in search.stages_)
+    assert len(search.cv_results_["params"]) == 12
+    same = make_staged(search=StageRandomizedSearchCV).fit(X, y)
+    assert isinstance(same.stages_[0], StageRandomizedSearchCV)
+
+
+def test_failures_in_a_search_of_the_users_own():
+    search = make_search(FormulaClassifier(fails_below=0.02), search=randomized)
+    with pytest.warns(FitFailedWarning, match="no fit with the rate"):
+        search.fit(X, y)
+    search.set_params(estimator=FormulaClassifier(fails_below=2))
+    with pytest.raises(ValueError, match=r"Every candidate failed(.|\n)*no fit"):
+        search.fit(X, y)
+
+
+def test_search_params_reach_the_search():
+    search = make_search(search="bayes", search_params={"n_points": 3}).fit(X, y)
+    assert search.stages_[0].n_points == 3
+    with pytest.raises(TypeError, match="n_pionts"):
+        make_search(search="bayes", search_params={"n_pionts": 3}).fit(X, y)
+
+
+def test_a_callable_that_makes_no_search():
+    with pytest.raises(TypeError, match="must return a search of scikit-learn's kind"):
+        make_search(search=lambda *args, **kwargs: None).fit(X, y)
+
+
+# Callbacks
+
+
+class TaskCounter:
+    """A callback of scikit-learn's kind that counts what ends."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.ended = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.ended.append((context.estimator_name, context.task_name))
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_callbacks_of_scikit_learn_see_each_evaluation(name):
+    counter = TaskCounter()
+    pipe = make_pipeline(StandardScaler(), LogisticRegression())
+    search = IISSearchCV(
+        pipe,
+        {"logisticregression__C": loguniform(1e-3, 1)},
+        search=name,
+        sizes=(50, 100),
+        size_param="logisticregression__max_iter",
+        n_iter=(5, 3),
+        cv=2,
+    )
+    search.set_callbacks(counter).fit(X, y)
+    ended = counter.ended
+    n_evaluations = 2 * 8
+    n_fits = n_evaluations + 1
+    assert sum(name == "Pipeline" and task == "fit" for name, task in ended) == n_fits
+    assert sum(name == "LogisticRegression" for name, _ in ended) >= n_fits
+    assert sum(task == "search" for _, task in ended) == 2
+    assert ended[-1] == ("IISSearchCV", "fit")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("depth", [1, 2, None])
+def test_progress_bar_of_scikit_learn(capsys, monkeypatch, n_jobs, depth):
+    monkeypatch.setenv("COLUMNS", "200")
+    search = make_staged(
+        estimator=make_pipeline(StandardScaler(), LogisticRegression()),
+        space={f"logisticregression__{name}": values for name, values in C.items()},
+        size_param="logisticregression__max_iter",
+        sizes=(50, 60, 70),
+        n_jobs=n_jobs,
+    )
+    bar = ProgressBar(max_propagation_depth=depth)
+    # Below a pipeline there are steps that have no callbacks.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* does not support callbacks", UserWarning)
+        search.set_callbacks(bar).fit(X, y)
+    shown = capsys.readouterr().out
+    assert "IISSearchCV - fit" in shown
+    assert "stage 2, size 70" in shown
+    assert shown.count("100%") >= 4
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"search": "best"}, ValueError, "The 'search' parameter"),
+        ({"select": "first"}, ValueError, "The 'select' parameter"),
+        ({"keep": 0}, ValueError, "The 'keep' parameter"),
+        ({"n_seeds": -1}, ValueError, "The 'n_seeds' parameter"),
+        ({"n_iter": 0}, ValueError, "The 'n_iter' parameter"),
+        ({"n_iter": 2}, ValueError, "n_iter=2 must give each of 3 stages"),
+        ({"n_iter": (2, 2)}, ValueError, r"n_iter=\(2, 2\) must give each of 3 stages"),
+        ({"n_iter": (2, 2, 0)}, ValueError, "must give each of 3 stages"),
+        ({"sizes": ()}, ValueError, "sizes is empty"),
+        ({"sizes": (4, 2, 1)}, ValueError, r"must not decrease .* \[4, 2, 1\]"),
+        ({"size_param": None}, ValueError, "FormulaClassifier has no ImageResizer"),
+        ({"size_param": "sizes"}, ValueError, "size_param='sizes' is no parameter of"),
+        ({"space": {}}, ValueError, "the space is empty"),
+        ({"space": [SPACE, SPACE]}, TypeError, "must be one dict"),
+        ({"space": {"rat": [1]}}, ValueError, "no parameter 'rat'.* is 'rate'"),
+        ({"space": {"size": [1, 2]}}, ValueError, "cannot be searched and given sizes"),
+    ],
+)
+def test_bad_parameters(params, error, message):
+    search = make_staged(**params)
+    with pytest.raises(error, match=message):
+        search.fit(X, y)
+    assert not hasattr(search, "cv_results_")
+
+
+def test_y_is_required_by_estimators_that_need_it():
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        make_search().fit(X)
+
+
+def test_several_resizers():
+    pipe = make_pipeline(ImageResizer(8), ImageResizer(4), SizeRecorder())
+    search = IISSearchCV(pipe, {"sizerecorder__factor": [1.0, 2.0]}, n_iter=2)
+    with pytest.raises(
+        ValueError, match="there are several sizes, choose a size_param"
+    ):
+        search.fit(np.zeros((9, 8, 8)), y[:9])
