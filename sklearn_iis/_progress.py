@@ -1,20 +1,25 @@
 """Progress bars of a search whose evaluations may run in other processes."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from statistics import fmean
 from threading import Lock
+from typing import Any
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 
 # What scikit-learn's own callbacks send their messages by.
 from sklearn.callback._transport import close_listener, open_listener, send
+
+from sklearn_iis._space import Candidate
 
 
 class StageProgress(AbstractContextManager):
@@ -26,9 +31,9 @@ class StageProgress(AbstractContextManager):
         Evaluations that make up a candidate.
     """
 
-    def __init__(self, n_splits):
+    def __init__(self, n_splits: int):
         self.n_splits = n_splits
-        self._scores = {}
+        self._scores: dict[TaskID, dict[tuple, list[float]]] = {}
         self._lock = Lock()
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -47,7 +52,9 @@ class StageProgress(AbstractContextManager):
         close_listener(self._listener)
         self._bars.stop()
 
-    def add_stage(self, description, n_candidates):
+    def add_stage(
+        self, description: str, n_candidates: int
+    ) -> Callable[[Candidate, float], None]:
         """Add the bar of a stage.
 
         Parameters
@@ -80,7 +87,7 @@ class StageProgress(AbstractContextManager):
         )
 
 
-def _report(listener, bar, codes, score):
+def _report(listener: Any, bar: TaskID, codes: Candidate, score: float) -> None:
     # A worker on another machine has nobody to talk to.
     with suppress(OSError):
         send(listener, (bar, tuple(codes.items()), float(score)))

@@ -1,11 +1,21 @@
 """The results of all stages as one table in scikit-learn's format."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.model_selection._search import _yield_masked_array_for_each_param
+from sklearn.model_selection._search import (
+    BaseSearchCV,
+    _yield_masked_array_for_each_param,
+)
+
+from sklearn_iis._space import Candidate
 
 
-def combine_results(stages, sizes, seeds):
+def combine_results(
+    stages: Sequence[BaseSearchCV], sizes: Sequence, seeds: Sequence[list[Candidate]]
+) -> dict[str, Any]:
     """Join the results of the stages of a search.
 
     Parameters
@@ -32,7 +42,7 @@ def combine_results(stages, sizes, seeds):
         for codes in result["params"]
     ]
     params = [stages[stage].estimator.decode(codes) for stage, codes in candidates]
-    combined = {
+    combined: dict[str, Any] = {
         "stage": np.array([stage for stage, _ in candidates]),
         "size": np.fromiter((sizes[stage] for stage, _ in candidates), dtype=object),
         "seed": np.array([codes in seeds[stage] for stage, codes in candidates]),
@@ -48,7 +58,7 @@ def combine_results(stages, sizes, seeds):
     return combined
 
 
-def rank(scores):
+def rank(scores: np.ndarray) -> np.ndarray:
     """Return the ranks of scores, from 1; failed ones come last."""
     if np.isnan(scores).all():
         return np.ones(len(scores), dtype=np.int32)
@@ -56,7 +66,7 @@ def rank(scores):
     return rankdata(-scores, method="min").astype(np.int32)
 
 
-def metric_names(results):
+def metric_names(results: dict[str, Any]) -> list[str]:
     """Return the names of the metrics in a `cv_results_`, the guiding one first."""
     return [
         key.removeprefix("mean_test_")

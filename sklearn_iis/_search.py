@@ -3,9 +3,11 @@
 import math
 import time
 import warnings
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.base import _fit_context, clone, is_classifier
@@ -21,7 +23,7 @@ from sklearn.utils.validation import _check_method_params, indexable
 from sklearn_iis._progress import StageProgress
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._results import combine_results, metric_names
-from sklearn_iis._space import SearchSpace
+from sklearn_iis._space import Candidate, SearchSpace
 from sklearn_iis._trial import Trial, TrialScorer, errors_in_results
 from sklearn_iis.searches import SEARCHES, get_search
 
@@ -323,13 +325,8 @@ class IISSearchCV(BaseSearchCV):
         self : IISSearchCV
             The fitted search.
         """
-        if y is None and get_tags(self).target_tags.required:
-            raise ValueError(
-                f"{type(self.estimator).__name__} requires y to be passed, but the "
-                "target y is None"
-            )
         scorers, _ = self._get_scorers()
-        X, y = indexable(X, y)
+        X, y = self._check_X_y(X, y)
         params = _check_method_params(X, params=params)
         routed_params = self._get_routed_params_for_fit(params)
         space = self._make_space()
@@ -337,39 +334,37 @@ class IISSearchCV(BaseSearchCV):
         budgets = _split_budget(self.n_iter, len(sizes))
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(cv.split(X, y, **routed_params.splitter.split))
-        self.n_splits_ = len(splits)
 
         callback_ctx = self._init_callback_context(
             max_subtasks=len(sizes) + (self.refit is not False)
         ).call_on_fit_task_begin(estimator=self, X=X, y=y)
         rng = check_random_state(self.random_state)
+        self.n_splits_ = len(splits)
         self.sizes_, self.stages_, self.spaces_ = sizes, [], []
         seeds, all_seeds = [], []
         with StageProgress(self.n_splits_) if self.verbose else nullcontext() as bars:
             for stage, (size, n_iter) in enumerate(zip(sizes, budgets, strict=True)):
                 where = f"stage {stage}" + ("" if size is None else f", size {size}")
+                report = bars and bars.add_stage(where, n_iter)
+                seeds = seeds[:n_iter]
                 search = self._make_search(
                     space,
-                    n_iter,
-                    seeds[:n_iter],
+                    n_iter=n_iter,
+                    seeds=seeds,
                     fixed={} if size is None else {size_param: size},
-                    scorer=self._make_scorer(
-                        scorers, bars and bars.add_stage(where, n_iter)
-                    ),
+                    scorer=self._make_scorer(scorers, report),
                     splits=splits,
                     random_state=rng.randint(2**31 - 1),
                 )
+                stage_X = self._resize_once(X, space, size_param, size)
+                stage_ctx = callback_ctx.subcontext(task_name=where)
                 with errors_in_results(search):
                     self._fit_in_context(
-                        callback_ctx.subcontext(task_name=where),
-                        search,
-                        self._resize_once(X, space, size_param, size),
-                        y,
-                        self._select_stage_params(params),
+                        stage_ctx, search, stage_X, y, self._select_stage_params(params)
                     )
                 self.stages_.append(search)
                 self.spaces_.append(space)
-                all_seeds.append(seeds[:n_iter])
+                all_seeds.append(seeds)
                 self.cv_results_ = combine_results(self.stages_, sizes, all_seeds)
                 self._check_metrics()
                 _tell_failures(search.cv_results_["error"], where)
@@ -383,6 +378,14 @@ class IISSearchCV(BaseSearchCV):
             self._refit(X, y, routed_params.estimator.fit, callback_ctx)
         callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
+
+    def _check_X_y(self, X, y):
+        if y is None and get_tags(self).target_tags.required:
+            raise ValueError(
+                f"{type(self.estimator).__name__} requires y to be passed, but the "
+                "target y is None"
+            )
+        return indexable(X, y)
 
     def _make_space(self):
         space = (
@@ -446,7 +449,7 @@ class IISSearchCV(BaseSearchCV):
         return {name: params[name] for name in names}
 
     def _make_search(
-        self, space, n_iter, seeds, *, fixed, scorer, splits, random_state
+        self, space, *, n_iter, seeds, fixed, scorer, splits, random_state
     ):
         search = get_search(self.search)(
             Trial(
@@ -514,7 +517,9 @@ class IISSearchCV(BaseSearchCV):
             # The metrics of a callable are not known before.
             self._check_refit_for_multimetric(metrics)
 
-    def _hand_over(self, space, results):
+    def _hand_over(
+        self, space: SearchSpace, results: dict[str, Any]
+    ) -> tuple[SearchSpace, list[Candidate]]:
         """Return the space and the seeds of the next stage."""
         scores = results[f"mean_test_{metric_names(results)[0]}"]
         finished = np.flatnonzero(results["error"] == None)  # noqa: E711
@@ -566,9 +571,9 @@ class IISSearchCV(BaseSearchCV):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
 
-def _split_budget(n_iter, n_stages):
+def _split_budget(n_iter: int | Sequence[int], n_stages: int) -> list[int]:
     """Return the number of candidates of each stage."""
-    if isinstance(n_iter, Integral):
+    if isinstance(n_iter, int | np.integer):
         # 3:2:1, and what is left over to the first stage.
         parts = range(n_stages, 0, -1)
         budgets = [int(n_iter) * part // sum(parts) for part in parts]
@@ -584,7 +589,7 @@ def _split_budget(n_iter, n_stages):
     return budgets
 
 
-def _default_sizes(X):
+def _default_sizes(X: Any) -> list[int | tuple[int, int]]:
     """Return a quarter, a half and all of the size of the images."""
     if not isinstance(X, np.ndarray) or X.ndim < 3:
         raise ValueError(
@@ -596,8 +601,9 @@ def _default_sizes(X):
     return [h if h == w else (h, w) for h, w in sizes]
 
 
-def _tell_failures(errors, where):
+def _tell_failures(errors: Iterable[str | None], where: str) -> None:
     """Warn of the candidates that failed; raise an error if all did."""
+    errors = list(errors)
     failed = [error for error in errors if error is not None]
     if not failed:
         return

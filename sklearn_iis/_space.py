@@ -1,26 +1,18 @@
 """One search space for every search: hyperparameters as codes."""
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats._distn_infrastructure import rv_generic
-from scipy.stats.distributions import rv_frozen
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-# What is cut off each tail of a distribution without bounds.
-TAIL = 1e-6
+from sklearn_iis._dimension import Continuous, Discrete, make_dimension
 
-# No range of quantiles gets narrower.
-MIN_WIDTH = 1e-3
-
-# A discrete distribution with a wider support than this is taken to have no gaps.
-MAX_ENUMERATED = 10_000
+Candidate = dict[str, float]  # the codes of discrete hyperparameters are int
 
 
 @dataclass(frozen=True)
@@ -54,147 +46,6 @@ class PerLayer:
 
     values: Any
     depth: str
-
-
-@dataclass(frozen=True)
-class Continuous:
-    """A window of the quantiles of a continuous distribution.
-
-    A code is the value's quantile, a float of the unit interval, so that codes are
-    uniform where the values follow the distribution.
-    """
-
-    distribution: Any
-    low: float
-    high: float
-
-    ordered = True
-
-    @property
-    def n_levels(self):
-        return math.inf
-
-    @property
-    def middle(self):
-        return (self.low + self.high) / 2
-
-    @property
-    def range(self):
-        return self.decode(self.low), self.decode(self.high)
-
-    def decode(self, code):
-        return float(self.distribution.ppf(code))
-
-    def encode(self, value):
-        first, last = self.distribution.support()
-        if not first <= value <= last:
-            raise ValueError(f"{value!r} lies outside [{first}, {last}]")
-        return float(self.distribution.cdf(value))
-
-    def rvs(self, random_state=None):
-        return check_random_state(random_state).uniform(self.low, self.high)
-
-    def clip(self, code):
-        return min(max(float(code), self.low), self.high)
-
-    def unit(self, code):
-        return code
-
-    def narrow(self, codes, margin, floor):
-        low, high = _narrow_interval(
-            (min(codes), max(codes)),
-            (self.low, self.high),
-            margin,
-            max(floor, MIN_WIDTH),
-        )
-        return replace(self, low=low, high=high)
-
-
-@dataclass(frozen=True)
-class Discrete:
-    """A window of the levels of a list or of a discrete distribution.
-
-    A code is the level's index, an int. Without an order the window stays whole.
-    """
-
-    levels: Sequence
-    ordered: bool
-    low: int
-    high: int
-    distribution: Any = None
-
-    @property
-    def n_levels(self):
-        return self.high - self.low + 1
-
-    @property
-    def middle(self):
-        return (self.low + self.high) // 2
-
-    @property
-    def range(self):
-        if self.ordered:
-            return self.decode(self.low), self.decode(self.high)
-        return tuple(self.levels)
-
-    def decode(self, code):
-        return self.levels[int(code)]
-
-    def encode(self, value):
-        value = _builtin(value)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        # A range would compare anything but an int with one value after the other.
-        comparable = isinstance(value, int) or not isinstance(self.levels, range)
-        if not comparable or value not in self.levels:
-            raise ValueError(f"{value!r} is none of {self.levels!r}")
-        return self.levels.index(value)
-
-    def rvs(self, random_state=None):
-        rng = check_random_state(random_state)
-        if self.distribution is None:
-            return int(rng.randint(self.low, self.high + 1))
-        lowest, highest = self.levels[self.low], self.levels[self.high]
-        quantile = rng.uniform(
-            self.distribution.cdf(lowest) - self.distribution.pmf(lowest),
-            self.distribution.cdf(highest),
-        )
-        value = min(max(self.distribution.ppf(quantile), lowest), highest)
-        return self.encode(value)
-
-    def clip(self, code):
-        return min(max(int(code), self.low), self.high)
-
-    def unit(self, code):
-        return (code + 0.5) / len(self.levels)
-
-    def narrow(self, codes, margin, floor):
-        if not self.ordered:
-            return self
-        n = len(self.levels)
-        floor = max(floor, 2 / n)  # more than one level remains
-        low, high = _narrow_interval(
-            (min(codes) / n, (max(codes) + 1) / n),
-            (self.low / n, (self.high + 1) / n),
-            margin,
-            floor,
-        )
-        # A level belongs to the window if any part of its cell does.
-        low, high = math.floor(low * n + 1e-9), math.ceil(high * n - 1e-9) - 1
-        return replace(self, low=low, high=high)
-
-
-def _narrow_interval(interval, window, margin, floor):
-    """Give `interval` a margin and at least the width `floor`, inside `window`."""
-    first, last = window
-    low, high = max(interval[0] - margin, first), min(interval[1] + margin, last)
-    if high - low >= floor:
-        return low, high
-    if last - first <= floor:
-        return first, last
-    start = min(max((low + high - floor) / 2, first), last - floor)
-    # Rounding must not lose what was in the interval, nor leave the window.
-    return min(start, low), min(max(start + floor, high), last)
 
 
 class SearchSpace:
@@ -259,10 +110,10 @@ class SearchSpace:
     ['0.001', '0.1']
     """
 
-    def __init__(self, space):
+    def __init__(self, space: Mapping[str, Any]):
         _check_mapping(space)
         self._plain = {
-            name: _make_dimension(name, values)
+            name: make_dimension(name, values)
             for name, values in space.items()
             if not isinstance(values, PerLayer)
         }
@@ -282,7 +133,7 @@ class SearchSpace:
         return f"SearchSpace({self.ranges!r})"
 
     @cached_property
-    def dimensions(self):
+    def dimensions(self) -> dict[str, Continuous | Discrete]:
         return {
             name: dimension
             for name, dimension in self._all_dimensions()
@@ -290,7 +141,7 @@ class SearchSpace:
         }
 
     @cached_property
-    def conditions(self):
+    def conditions(self) -> dict[str, tuple[str, int]]:
         return {
             f"{name}[{layer}]": (depth, layer)
             for name, depth in self._depths.items()
@@ -299,7 +150,7 @@ class SearchSpace:
         }
 
     @property
-    def ranges(self):
+    def ranges(self) -> dict[str, tuple]:
         return {
             name: self._plain[name].range
             if name in self._plain
@@ -307,7 +158,7 @@ class SearchSpace:
             for name in self.names
         }
 
-    def decode(self, codes):
+    def decode(self, codes: Candidate) -> dict[str, Any]:
         """Return the hyperparameters of a candidate.
 
         Parameters
@@ -333,7 +184,7 @@ class SearchSpace:
             )
         return {name: params[name] for name in self.names}
 
-    def encode(self, params):
+    def encode(self, params: Mapping[str, Any]) -> Candidate:
         """Return the codes of hyperparameters, also of some outside a narrowed range.
 
         Parameters
@@ -355,7 +206,7 @@ class SearchSpace:
             raise ValueError(
                 f"the hyperparameters are {sorted(self.names)}, got {sorted(params)}"
             )
-        codes = {}
+        codes: Candidate = {}
         for name, value in params.items():
             try:
                 codes |= self._encode_one(name, value, params)
@@ -363,7 +214,7 @@ class SearchSpace:
                 raise ValueError(f"{name}: {error}") from None
         return self.active(codes)
 
-    def active(self, codes):
+    def active(self, codes: Candidate) -> Candidate:
         """Return the candidate without the codes of layers beyond its depth.
 
         Parameters
@@ -385,7 +236,7 @@ class SearchSpace:
             or depths[conditions[name][0]] > conditions[name][1]
         }
 
-    def complete(self, codes):
+    def complete(self, codes: Candidate) -> Candidate:
         """Return the candidate with a fixed code for each layer beyond its depth.
 
         Parameters
@@ -403,7 +254,7 @@ class SearchSpace:
             for name, dimension in self.dimensions.items()
         }
 
-    def to_unit_cube(self, candidates):
+    def to_unit_cube(self, candidates: Sequence[Candidate]) -> np.ndarray:
         """Return candidates as points, as regression models take them.
 
         Parameters
@@ -426,7 +277,13 @@ class SearchSpace:
                     points[i, j] = dimension.unit(codes[name])
         return points
 
-    def sample(self, n_candidates, *, random_state=None, exclude=()):
+    def sample(
+        self,
+        n_candidates: int,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+        exclude: Iterable[Candidate] = (),
+    ) -> list[Candidate]:
         """Draw distinct candidates from the priors.
 
         Parameters
@@ -449,7 +306,7 @@ class SearchSpace:
         rng = check_random_state(random_state)
         dimensions = self.dimensions
         seen = {tuple(codes.items()) for codes in exclude}
-        candidates = []
+        candidates: list[Candidate] = []
         # With k of k + 1 candidates seen, the last one is missed in this many draws
         # with a probability of e^-20.
         for _ in range(20 * (len(seen) + n_candidates + 1)):
@@ -462,7 +319,7 @@ class SearchSpace:
                 candidates.append(codes)
         return candidates
 
-    def project(self, codes):
+    def project(self, codes: Candidate) -> Candidate:
         """Return the nearest candidate of the space to one of a wider space.
 
         Parameters
@@ -476,7 +333,7 @@ class SearchSpace:
             A candidate of this space. A layer that `codes` lacks becomes like the one
             before it.
         """
-        projected = {}
+        projected: Candidate = {}
         layer_before = {
             f"{name}[{layer}]": f"{name}[{layer - 1}]"
             for name, layers in self._layers.items()
@@ -485,11 +342,18 @@ class SearchSpace:
         for name, dimension in self.dimensions.items():
             code = codes.get(name)
             if code is None:
-                code = projected.get(layer_before.get(name), dimension.middle)
+                code = projected.get(layer_before.get(name, ""), dimension.middle)
             projected[name] = dimension.clip(code)
         return self.active(projected)
 
-    def narrow(self, candidates, *, margin=0.1, floor=0.2, size_dependent=()):
+    def narrow(
+        self,
+        candidates: Sequence[Candidate],
+        *,
+        margin: float = 0.1,
+        floor: float = 0.2,
+        size_dependent: Iterable[str] = (),
+    ) -> "SearchSpace":
         """Return the part of the space around some candidates.
 
         Each ordered range shrinks to what the candidates span plus a margin, but never
@@ -548,7 +412,7 @@ class SearchSpace:
         }
         return narrowed
 
-    def check_names(self, estimator):
+    def check_names(self, estimator: Any) -> None:
         """Raise an error if the estimator lacks one of the hyperparameters.
 
         Parameters
@@ -624,74 +488,6 @@ def _check_mapping(space):
             raise TypeError(f"names of hyperparameters must be str, got {name!r}")
 
 
-def _make_dimension(name, values):
-    if isinstance(values, rv_generic) and values.numargs == 0:
-        values = values()  # it has nothing to be frozen
-    if isinstance(values, rv_frozen):
-        if hasattr(values.dist, "pmf"):
-            return _from_discrete(name, values)
-        return _from_continuous(name, values)
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise TypeError(
-            f"{name}: expected a frozen scipy.stats distribution, a list or a PerLayer,"
-            f" got {values!r}"
-        )
-    return _from_choices(name, values)
-
-
-def _from_continuous(name, distribution):
-    bounds = distribution.ppf([0.0, 1.0])
-    if np.isnan(bounds).any() or not bounds[0] < bounds[1]:
-        raise _no_values(name, distribution)
-    low = 0.0 if np.isfinite(bounds[0]) else TAIL
-    high = 1.0 if np.isfinite(bounds[1]) else 1.0 - TAIL
-    return Continuous(distribution, low, high)
-
-
-def _from_discrete(name, distribution):
-    first, last = distribution.support()
-    if np.isinf([first, last]).any():
-        raise ValueError(
-            f"{name}: a discrete distribution must have finitely many values, "
-            f"{distribution.dist.name} has the support [{first}, {last}]; use randint"
-        )
-    if np.isnan([first, last]).any():
-        raise _no_values(name, distribution)
-    # rv_discrete(values=...) has values of its own.
-    levels = getattr(distribution.dist, "xk", range(int(first), int(last) + 1))
-    if len(levels) <= MAX_ENUMERATED:
-        levels = tuple(_builtin(v) for v in levels if distribution.pmf(v) > 0)
-    return Discrete(levels, True, 0, len(levels) - 1, distribution)
-
-
-def _no_values(name, distribution):
-    return ValueError(
-        f"{name}: the distribution has no values, check its arguments "
-        f"{distribution.args} {distribution.kwds}"
-    )
-
-
-def _from_choices(name, values):
-    levels = [_builtin(value) for value in values]
-    if not levels:
-        raise ValueError(f"{name}: the list of choices is empty")
-    try:
-        n_distinct = len(set(levels))
-    except TypeError:
-        raise ValueError(
-            f"{name}: choices must be hashable (a tuple, not a list), got {levels!r}"
-        ) from None
-    if n_distinct < len(levels):
-        raise ValueError(f"{name}: a choice stands twice in {levels!r}")
-    ordered = all(
-        isinstance(v, int | float) and not isinstance(v, bool) and not math.isnan(v)
-        for v in levels
-    )
-    return Discrete(
-        tuple(sorted(levels) if ordered else levels), ordered, 0, len(levels) - 1
-    )
-
-
 def _make_layers(name, per_layer, space, plain):
     depth = per_layer.depth
     if depth not in space:
@@ -711,9 +507,4 @@ def _make_layers(name, per_layer, space, plain):
             f"{name}: its depth {depth!r} must be a whole number >= 0, "
             f"got the range {dimension.range}"
         )
-    return (_make_dimension(name, per_layer.values),) * max(counts)
-
-
-def _builtin(value):
-    """Return a numpy scalar as the Python number or string that it holds."""
-    return value.item() if isinstance(value, np.generic) else value
+    return (make_dimension(name, per_layer.values),) * max(counts)

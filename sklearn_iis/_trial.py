@@ -2,16 +2,21 @@
 
 import numbers
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
 from traceback import format_exc
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
+
+from sklearn_iis._space import Candidate, SearchSpace
 
 
 class FailedScore(float):
@@ -64,12 +69,12 @@ class Trial(BaseEstimator):
 
     def __init__(
         self,
-        estimator,
-        space,
+        estimator: Any,
+        space: SearchSpace,
         *,
-        fixed=None,
-        raise_errors=False,
-        codes=None,
+        fixed: dict[str, Any] | None = None,
+        raise_errors: bool = False,
+        codes: Candidate | None = None,
     ):
         self.estimator = estimator
         self.space = space
@@ -114,7 +119,7 @@ class Trial(BaseEstimator):
         self.codes = codes
         return self
 
-    def decode(self, codes):
+    def decode(self, codes: Candidate) -> dict[str, Any]:
         """Return the parameters of the estimator that a candidate stands for."""
         return self.space.decode(codes) | (self.fixed or {})
 
@@ -172,7 +177,9 @@ class TrialScorer:
         self.error_score = error_score
         self.report = report
 
-    def __call__(self, trial, X, y=None, **params):
+    def __call__(
+        self, trial: Trial, X: Any, y: Any = None, **params: Any
+    ) -> float | dict[str, float]:
         """Return the score, or the scores by name, of a fitted trial."""
         scores = self._score(trial, X, y, params)
         # The guide first; a dict keeps the first position of a key.
@@ -230,13 +237,13 @@ class TrialScorer:
         return score
 
 
-def guiding_score(scores):
+def guiding_score(scores: float | dict[str, float]) -> float:
     """Return the score that guides the search: the first one."""
     return next(iter(scores.values())) if isinstance(scores, dict) else scores
 
 
 @contextmanager
-def errors_in_results(search):
+def errors_in_results(search: BaseSearchCV) -> Iterator[None]:
     """Have a search tell in its results what went wrong in its trials.
 
     Parameters

@@ -14,14 +14,15 @@ PACKAGE = Path(sklearn_iis.__file__).parent
 # The modules of ours that each room of the package may import, besides its own.
 # `datasets` reads images at a size, which is the resizer's work.
 ALLOWED = {
-    "_progress": set(),
+    "_progress": {"_space"},
     "_resize": set(),
-    "_results": set(),
-    "_space": set(),
-    "_trial": set(),
+    "_results": {"_space"},
+    "_dimension": set(),
+    "_space": {"_dimension"},
+    "_trial": {"_space"},
     "cnn": set(),
     "datasets": {"_resize"},
-    "searches": {"_space"},
+    "searches": {"_dimension", "_space"},
     "_search": {"_progress", "_resize", "_results", "_space", "_trial", "searches"},
 }
 

@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
+import rich
 import sklearn
 import torch
 from joblib import parallel_config
@@ -658,6 +659,7 @@ def test_callbacks_of_scikit_learn_see_each_evaluation(name):
 @pytest.mark.parametrize("depth", [1, 2, None])
 def test_progress_bar_of_scikit_learn(capsys, monkeypatch, n_jobs, depth):
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(rich, "_console", None)  # it knows its width since it was made
     search = make_staged(
         estimator=make_pipeline(StandardScaler(), LogisticRegression()),
         space={f"logisticregression__{name}": values for name, values in C.items()},

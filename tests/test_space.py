@@ -105,70 +105,6 @@ def test_narrowing_keeps_inside_never_collapses_and_contains(seed, margin, floor
     assert [narrowed.project(codes) for codes in good] == good
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
-def test_codes_are_quantiles(name):
-    distribution = CONTINUOUS[name]
-    space = SearchSpace({"x": distribution})
-    for quantile in (0.05, 0.5, 0.9):
-        value = space.decode({"x": quantile})["x"]
-        assert value == distribution.ppf(quantile)
-        assert type(value) is float
-
-
-def test_samples_follow_the_prior():
-    distribution = stats.binom(12, 0.3)
-    space = SearchSpace({"x": distribution, "y": stats.uniform()})
-    values = [space.decode(c)["x"] for c in space.sample(4000, random_state=0)]
-    observed = np.bincount(values, minlength=13)
-    expected = 4000 * distribution.pmf(np.arange(13))
-    likely = expected > 5
-    assert (
-        stats.chisquare(
-            np.append(observed[likely], observed[~likely].sum()),
-            np.append(expected[likely], expected[~likely].sum()),
-        ).pvalue
-        > 0.01
-    )
-
-
-def test_narrowed_samples_follow_the_prior_within_the_window():
-    distribution = stats.binom(12, 0.3)
-    space = SearchSpace({"x": distribution, "y": stats.uniform()})
-    narrowed = space.narrow([{"x": 3}, {"x": 5}], margin=0, floor=0)
-    values = [narrowed.decode(c)["x"] for c in narrowed.sample(4000, random_state=0)]
-    pmf = distribution.pmf([3, 4, 5])
-    observed = [values.count(value) for value in (3, 4, 5)]
-    assert sum(observed) == 4000
-    assert stats.chisquare(observed, 4000 * pmf / pmf.sum()).pvalue > 0.01
-
-
-def test_narrow_continuous_by_hand():
-    space = SearchSpace({"x": stats.uniform(0, 10)})
-    good = [{"x": 0.30}, {"x": 0.45}]
-    assert space.narrow(good, margin=0.05, floor=0).ranges["x"] == pytest.approx(
-        (2.5, 5)
-    )
-    # Widened around the middle to the floor, and moved back inside the window.
-    assert space.narrow(good, margin=0.05, floor=0.5).ranges["x"] == pytest.approx(
-        (1.25, 6.25)
-    )
-    assert space.narrow([{"x": 0.95}], margin=0, floor=0.4).ranges["x"] == (
-        pytest.approx((6, 10))
-    )
-
-
-def test_narrow_ordered_by_hand():
-    space = SearchSpace({"x": [16, 32, 64, 128], "y": ["a", "b", "c"]})
-    good = [{"x": 2, "y": 0}]
-    two = [{"x": 1, "y": 0}, {"x": 2, "y": 0}]
-    assert space.narrow(two, margin=0, floor=0).ranges["x"] == (32, 64)
-    # A part of a value's cell is enough to keep it.
-    assert space.narrow(two, margin=0.1, floor=0).ranges["x"] == (16, 128)
-    # One value alone would be no range.
-    assert space.narrow(good, margin=0, floor=0).ranges["x"] == (32, 128)
-    assert space.narrow(good).ranges["y"] == ("a", "b", "c")
-
-
 def test_size_dependent_names_keep_their_range():
     space = SearchSpace(LAYERS)
     good = [{"depth": 1, "widths[0]": 2, "rates[0]": 0.5}]
@@ -214,13 +150,6 @@ def test_a_new_layer_of_a_projected_candidate_is_like_the_one_before():
     deep = space.narrow([{"d": 2, "w[0]": 4, "w[1]": 4, "w[2]": 4}], floor=0)
     assert deep.dimensions["d"].low == 1
     assert deep.project({"d": 0, "w[0]": 5}) == {"d": 1, "w[0]": 5, "w[1]": 5}
-
-
-def test_values_of_a_wide_range_are_found_without_counting():
-    space = SearchSpace({"x": stats.randint(0, 10**9)})
-    assert space.encode({"x": np.float64(123456789)}) == {"x": 123456789}
-    with pytest.raises(ValueError, match=r"0\.5 is none of range"):
-        space.encode({"x": 0.5})
 
 
 def test_constants_are_decoded_but_not_searched():

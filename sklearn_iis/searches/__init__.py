@@ -1,7 +1,11 @@
 """Hyperparameter searches over a search space, each a scikit-learn search."""
 
 from importlib import import_module
+from typing import Any, Protocol
 
+from sklearn.model_selection._search import BaseSearchCV
+
+from sklearn_iis._space import Candidate, SearchSpace
 from sklearn_iis.searches._base import BaseStageSearchCV
 
 # The name that IISSearchCV knows a search by, its class, and the module of that. The
@@ -12,10 +16,29 @@ SEARCHES = {
     "genetic": ("StageGASearchCV", "sklearn_iis.searches._genetic"),
 }
 
-__all__ = ["BaseStageSearchCV", "get_search", *(name for name, _ in SEARCHES.values())]
+__all__ = [
+    "BaseStageSearchCV",
+    "SearchFactory",
+    "get_search",
+    *(name for name, _ in SEARCHES.values()),
+]
 
 
-def get_search(search):
+class SearchFactory(Protocol):
+    """What makes a search: the class of one, or any function like it."""
+
+    def __call__(  # noqa: D102
+        self,
+        estimator: Any,
+        space: SearchSpace,
+        *,
+        n_iter: int,
+        seeds: list[Candidate],
+        **settings: Any,
+    ) -> BaseSearchCV: ...
+
+
+def get_search(search: str | SearchFactory) -> SearchFactory:
     """Return what makes a search.
 
     Parameters
@@ -28,7 +51,7 @@ def get_search(search):
     make_search : callable
         Called as `make_search(estimator, space, n_iter=..., seeds=..., **settings)`.
     """
-    if callable(search):
+    if not isinstance(search, str):
         return search
     class_name, module = SEARCHES[search]
     return getattr(import_module(module), class_name)

@@ -3,13 +3,15 @@
 import numbers
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from sklearn_iis._space import SearchSpace
+from sklearn_iis._space import Candidate, SearchSpace
 
 
 class BaseStageSearchCV(BaseSearchCV):
@@ -84,7 +86,9 @@ class BaseStageSearchCV(BaseSearchCV):
     fit = BaseSearchCV.fit
 
     @abstractmethod
-    def _search(self, evaluate, random_state):
+    def _search(
+        self, evaluate: "Evaluation", random_state: np.random.RandomState
+    ) -> None:
         """Propose candidates until there is no budget left.
 
         Parameters
@@ -141,34 +145,39 @@ class Evaluation:
         Of the whole search, for scikit-learn's callbacks.
     """
 
-    def __init__(self, search, evaluate_candidates, callback_ctx):
+    def __init__(
+        self,
+        search: BaseStageSearchCV,
+        evaluate_candidates: Callable[..., dict[str, Any]],
+        callback_ctx: Any,
+    ):
         self.search = search
         self.evaluate_candidates = evaluate_candidates
         self.callback_ctx = callback_ctx
-        self._scores = {}
+        self._scores: dict[tuple[tuple[str, float], ...], float] = {}
 
     @property
-    def candidates(self):
+    def candidates(self) -> list[Candidate]:
         """The candidates measured so far, in codes, in their order."""
         return [dict(key) for key in self._scores]
 
     @property
-    def scores(self):
+    def scores(self) -> np.ndarray:
         """Their scores by the metric that guides the search; NaN for what failed."""
         return np.array(list(self._scores.values()), dtype=float)
 
     @property
-    def worst(self):
+    def worst(self) -> float | None:
         """The worst of the scores, or None if there is none yet."""
         scores = self.scores
         return np.nanmin(scores) if np.isfinite(scores).any() else None
 
     @property
-    def remaining(self):
+    def remaining(self) -> int:
         """How many more candidates can be measured."""
         return self.search.n_iter - len(self._scores)
 
-    def __call__(self, candidates):
+    def __call__(self, candidates: Iterable[Candidate]) -> np.ndarray:
         """Measure those of the candidates that were not measured before.
 
         Parameters

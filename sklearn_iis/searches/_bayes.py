@@ -5,13 +5,14 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
-from skopt import BayesSearchCV
+from skopt import BayesSearchCV, Optimizer
 from skopt.space import Categorical, Integer, Real
 from skopt.utils import point_asdict, point_aslist
 from threadpoolctl import threadpool_limits
 
-from sklearn_iis._space import Continuous
-from sklearn_iis.searches._base import BaseStageSearchCV
+from sklearn_iis._dimension import Continuous
+from sklearn_iis._space import Candidate
+from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 
 # A step of the Gaussian process takes time in the cube of the number of candidates.
 MAX_GAUSSIAN_PROCESS = 150
@@ -101,7 +102,9 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
             for name, dimension in self.space.dimensions.items()
         }
 
-    def _search(self, evaluate, random_state):
+    def _search(
+        self, evaluate: Evaluation, random_state: np.random.RandomState
+    ) -> None:
         settings = dict(self.optimizer_kwargs or {})
         n_initial = settings.pop("n_initial_points", min(10, -(-self.n_iter // 3)))
         seeds = self.seeds or []
@@ -123,7 +126,12 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
                 evaluate(chance)
         self._optim_results = [optimizer.get_result()] if optimizer else []
 
-    def _sample(self, n_candidates, evaluate, random_state):
+    def _sample(
+        self,
+        n_candidates: int,
+        evaluate: Evaluation,
+        random_state: np.random.RandomState,
+    ) -> list[Candidate]:
         return self.space.sample(
             n_candidates, random_state=random_state, exclude=evaluate.candidates
         )
@@ -137,7 +145,9 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
         }
         return super()._make_optimizer(self.search_spaces)
 
-    def _propose(self, optimizer, n_points, evaluate):
+    def _propose(
+        self, optimizer: Optimizer, n_points: int, evaluate: Evaluation
+    ) -> list[Candidate]:
         """Propose candidates, by the constant liar strategy (Ginsbourger et al. 2010).
 
         `Optimizer.ask` does the same with three fits of the surrogate more.
@@ -148,7 +158,8 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
             for codes in evaluate.candidates
         ]
         # The scores of what failed follow the worst one, so all are told anew.
-        losses = list(-np.nan_to_num(evaluate.scores, nan=evaluate.worst))
+        scores = evaluate.scores
+        losses = list(-np.where(np.isnan(scores), np.nanmin(scores), scores))
         optimizer.Xi.clear()
         optimizer.yi.clear()
         proposals = []

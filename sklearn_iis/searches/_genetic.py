@@ -14,7 +14,7 @@ from sklearn_genetic import GASearchCV
 from sklearn_genetic.space.base import BaseDimension
 from sklearn_genetic.utils.tools import novelty_scorer
 
-from sklearn_iis.searches._base import BaseStageSearchCV
+from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 
 # The fitness of what failed before anything has a score. It must be finite.
 NO_SCORE = -1e100
@@ -110,7 +110,9 @@ class StageGASearchCV(BaseStageSearchCV):
         self.elitism = elitism
         self.algorithm = algorithm
 
-    def _search(self, evaluate, random_state):
+    def _search(
+        self, evaluate: Evaluation, random_state: np.random.RandomState
+    ) -> None:
         seeds = [self.space.complete(codes) for codes in self.seeds or []]
         generator = _GlobalRandom(random_state.randint(2**31))
 

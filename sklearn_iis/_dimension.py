@@ -1,0 +1,256 @@
+"""One hyperparameter of a search space, or one layer of one, and its codes."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.stats._distn_infrastructure import rv_generic
+from scipy.stats.distributions import rv_frozen
+from sklearn.utils import check_random_state
+
+# What is cut off each tail of a distribution without bounds.
+TAIL = 1e-6
+
+# No range of quantiles gets narrower.
+MIN_WIDTH = 1e-3
+
+# A discrete distribution with a wider support than this is taken to have no gaps.
+MAX_ENUMERATED = 10_000
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A window of the quantiles of a continuous distribution.
+
+    A code is the value's quantile, a float of the unit interval, so that codes are
+    uniform where the values follow the distribution.
+    """
+
+    distribution: Any
+    low: float
+    high: float
+
+    ordered = True
+
+    @property
+    def n_levels(self) -> float:
+        return math.inf
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
+
+    @property
+    def range(self) -> tuple:
+        return self.decode(self.low), self.decode(self.high)
+
+    def decode(self, code: float) -> float:
+        return float(self.distribution.ppf(code))
+
+    def encode(self, value: Any) -> float:
+        first, last = self.distribution.support()
+        if not first <= value <= last:
+            raise ValueError(f"{value!r} lies outside [{first}, {last}]")
+        return float(self.distribution.cdf(value))
+
+    def rvs(self, random_state: Any = None) -> float:
+        return check_random_state(random_state).uniform(self.low, self.high)
+
+    def clip(self, code: float) -> float:
+        return min(max(float(code), self.low), self.high)
+
+    def unit(self, code: float) -> float:
+        return code
+
+    def narrow(
+        self, codes: Sequence[float], margin: float, floor: float
+    ) -> "Continuous":
+        low, high = _narrow_interval(
+            (min(codes), max(codes)),
+            (self.low, self.high),
+            margin,
+            max(floor, MIN_WIDTH),
+        )
+        return replace(self, low=low, high=high)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A window of the levels of a list or of a discrete distribution.
+
+    A code is the level's index, an int. Without an order the window stays whole.
+    """
+
+    levels: Sequence
+    ordered: bool
+    low: int
+    high: int
+    distribution: Any = None
+
+    @property
+    def n_levels(self) -> float:
+        return self.high - self.low + 1
+
+    @property
+    def middle(self) -> int:
+        return (self.low + self.high) // 2
+
+    @property
+    def range(self) -> tuple:
+        if self.ordered:
+            return self.decode(self.low), self.decode(self.high)
+        return tuple(self.levels)
+
+    def decode(self, code: float) -> Any:
+        return self.levels[int(code)]
+
+    def encode(self, value: Any) -> int:
+        value = _builtin(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        # A range would compare anything but an int with one value after the other.
+        comparable = isinstance(value, int) or not isinstance(self.levels, range)
+        if not comparable or value not in self.levels:
+            raise ValueError(f"{value!r} is none of {self.levels!r}")
+        return self.levels.index(value)
+
+    def rvs(self, random_state: Any = None) -> int:
+        rng = check_random_state(random_state)
+        if self.distribution is None:
+            return int(rng.randint(self.low, self.high + 1))
+        lowest, highest = self.levels[self.low], self.levels[self.high]
+        quantile = rng.uniform(
+            self.distribution.cdf(lowest) - self.distribution.pmf(lowest),
+            self.distribution.cdf(highest),
+        )
+        value = min(max(self.distribution.ppf(quantile), lowest), highest)
+        return self.encode(value)
+
+    def clip(self, code: float) -> int:
+        return min(max(int(code), self.low), self.high)
+
+    def unit(self, code: float) -> float:
+        return (code + 0.5) / len(self.levels)
+
+    def narrow(self, codes: Sequence[float], margin: float, floor: float) -> "Discrete":
+        if not self.ordered:
+            return self
+        n = len(self.levels)
+        floor = max(floor, 2 / n)  # more than one level remains
+        low, high = _narrow_interval(
+            (min(codes) / n, (max(codes) + 1) / n),
+            (self.low / n, (self.high + 1) / n),
+            margin,
+            floor,
+        )
+        # A level belongs to the window if any part of its cell does.
+        low, high = math.floor(low * n + 1e-9), math.ceil(high * n - 1e-9) - 1
+        return replace(self, low=low, high=high)
+
+
+def _narrow_interval(
+    interval: tuple[float, float],
+    window: tuple[float, float],
+    margin: float,
+    floor: float,
+) -> tuple[float, float]:
+    """Give `interval` a margin and at least the width `floor`, inside `window`."""
+    first, last = window
+    low, high = max(interval[0] - margin, first), min(interval[1] + margin, last)
+    if high - low >= floor:
+        return low, high
+    if last - first <= floor:
+        return first, last
+    start = min(max((low + high - floor) / 2, first), last - floor)
+    # Rounding must not lose what was in the interval, nor leave the window.
+    return min(start, low), min(max(start + floor, high), last)
+
+
+def make_dimension(name: str, values: Any) -> Continuous | Discrete:
+    """Return the dimension of what a user wrote for a hyperparameter.
+
+    Parameters
+    ----------
+    name : str
+        The hyperparameter, for messages.
+
+    values : frozen scipy.stats distribution or iterable
+        Where its values are drawn from.
+
+    Returns
+    -------
+    dimension : Continuous or Discrete
+        With the whole range of values.
+    """
+    if isinstance(values, rv_generic) and values.numargs == 0:
+        values = values()  # it has nothing to be frozen
+    if isinstance(values, rv_frozen):
+        if hasattr(values.dist, "pmf"):
+            return _from_discrete(name, values)
+        return _from_continuous(name, values)
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"{name}: expected a frozen scipy.stats distribution, a list or a PerLayer,"
+            f" got {values!r}"
+        )
+    return _from_choices(name, values)
+
+
+def _from_continuous(name, distribution):
+    bounds = distribution.ppf([0.0, 1.0])
+    if np.isnan(bounds).any() or not bounds[0] < bounds[1]:
+        raise _no_values(name, distribution)
+    low = 0.0 if np.isfinite(bounds[0]) else TAIL
+    high = 1.0 if np.isfinite(bounds[1]) else 1.0 - TAIL
+    return Continuous(distribution, low, high)
+
+
+def _from_discrete(name, distribution):
+    first, last = distribution.support()
+    if np.isinf([first, last]).any():
+        raise ValueError(
+            f"{name}: a discrete distribution must have finitely many values, "
+            f"{distribution.dist.name} has the support [{first}, {last}]; use randint"
+        )
+    if np.isnan([first, last]).any():
+        raise _no_values(name, distribution)
+    # rv_discrete(values=...) has values of its own.
+    levels = getattr(distribution.dist, "xk", range(int(first), int(last) + 1))
+    if len(levels) <= MAX_ENUMERATED:
+        levels = tuple(_builtin(v) for v in levels if distribution.pmf(v) > 0)
+    return Discrete(levels, True, 0, len(levels) - 1, distribution)
+
+
+def _no_values(name, distribution):
+    return ValueError(
+        f"{name}: the distribution has no values, check its arguments "
+        f"{distribution.args} {distribution.kwds}"
+    )
+
+
+def _from_choices(name, values):
+    levels = [_builtin(value) for value in values]
+    if not levels:
+        raise ValueError(f"{name}: the list of choices is empty")
+    try:
+        n_distinct = len(set(levels))
+    except TypeError:
+        raise ValueError(
+            f"{name}: choices must be hashable (a tuple, not a list), got {levels!r}"
+        ) from None
+    if n_distinct < len(levels):
+        raise ValueError(f"{name}: a choice stands twice in {levels!r}")
+    ordered = all(
+        isinstance(v, int | float) and not isinstance(v, bool) and not math.isnan(v)
+        for v in levels
+    )
+    return Discrete(
+        tuple(sorted(levels) if ordered else levels), ordered, 0, len(levels) - 1
+    )
+
+
+def _builtin(value):
+    """Return a numpy scalar as the Python number or string that it holds."""
+    return value.item() if isinstance(value, np.generic) else value
