@@ -108,13 +108,17 @@ class Discrete:
 
     def encode(self, value: Any) -> int:
         value = _builtin(value)
-        if isinstance(value, float) and value.is_integer():
+        is_range = isinstance(self.levels, range)
+        if is_range and isinstance(value, float) and value.is_integer():
             value = int(value)
         # A range would compare anything but an int with one value after the other.
-        comparable = isinstance(value, int) or not isinstance(self.levels, range)
+        comparable = isinstance(value, int) or not is_range
         if not comparable or value not in self.levels:
             raise ValueError(f"{value!r} is none of {self.levels!r}")
-        return self.levels.index(value)
+        if is_range:
+            return self.levels.index(value)
+        same = [type(v) is type(value) and v == value for v in self.levels]
+        return same.index(True) if any(same) else self.levels.index(value)
 
     def rvs(self, random_state: Any = None) -> int:
         rng = check_random_state(random_state)
@@ -147,7 +151,7 @@ class Discrete:
         )
         # A level belongs to the window if any part of its cell does.
         low, high = math.floor(low * n + 1e-9), math.ceil(high * n - 1e-9) - 1
-        return replace(self, low=low, high=high)
+        return replace(self, low=max(low, self.low), high=min(high, self.high))
 
 
 def _narrow_interval(
@@ -218,8 +222,13 @@ def _from_discrete(name, distribution):
         raise _no_values(name, distribution)
     # rv_discrete(values=...) has values of its own.
     levels = getattr(distribution.dist, "xk", range(int(first), int(last) + 1))
+    if isinstance(levels, np.ndarray):
+        shift = first - levels.min()
+        levels = levels + (int(shift) if float(shift).is_integer() else shift)
     if len(levels) <= MAX_ENUMERATED:
         levels = tuple(_builtin(v) for v in levels if distribution.pmf(v) > 0)
+    if len(levels) == 0:
+        raise _no_values(name, distribution)
     return Discrete(levels, True, 0, len(levels) - 1, distribution)
 
 
@@ -235,7 +244,8 @@ def _from_choices(name, values):
     if not levels:
         raise ValueError(f"{name}: the list of choices is empty")
     try:
-        n_distinct = len(set(levels))
+        # 1 and 1.0 are equal, but not the same to scikit-learn's estimators.
+        n_distinct = len({(type(level), level) for level in levels})
     except TypeError:
         raise ValueError(
             f"{name}: choices must be hashable (a tuple, not a list), got {levels!r}"

@@ -1,5 +1,6 @@
 """Progress bars of a search whose evaluations may run in other processes."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -33,7 +34,9 @@ class StageProgress(AbstractContextManager):
 
     def __init__(self, n_splits: int):
         self.n_splits = n_splits
-        self._scores: dict[TaskID, dict[tuple, list[float]]] = {}
+        # The scores of candidates of which some splits are missing, for each bar.
+        self._pending: dict[TaskID, dict[tuple, list[float]]] = {}
+        self._best: dict[TaskID, float] = {}
         self._lock = Lock()
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -72,22 +75,25 @@ class StageProgress(AbstractContextManager):
             of each evaluation.
         """
         bar = self._bars.add_task(description, total=n_candidates, best="-")
-        self._scores[bar] = {}
+        self._pending[bar] = {}
+        self._best[bar] = -math.inf
         return partial(_report, self._listener, bar)
 
     def _on_score(self, message):
         bar, candidate, score = message
         with self._lock:  # each worker has a thread of its own here
-            scores = self._scores[bar]
-            scores.setdefault(candidate, []).append(score)
-            means = [fmean(s) for s in scores.values() if len(s) == self.n_splits]
-        best = max((m for m in means if m == m), default=None)
-        self._bars.update(
-            bar, completed=len(means), best="-" if best is None else f"{best:.4g}"
-        )
+            scores = self._pending[bar].setdefault(candidate, [])
+            scores.append(score)
+            if len(scores) < self.n_splits:
+                return
+            mean = fmean(self._pending[bar].pop(candidate))
+            if mean > self._best[bar]:  # NaN is not
+                self._best[bar] = mean
+                self._bars.update(bar, best=f"{mean:.4g}")
+            self._bars.advance(bar)
 
 
 def _report(listener: Any, bar: TaskID, codes: Candidate, score: float) -> None:
-    # A worker on another machine has nobody to talk to.
-    with suppress(OSError):
+    # A worker on another machine has nobody to talk to; no score is lost for a bar.
+    with suppress(Exception):
         send(listener, (bar, tuple(codes.items()), float(score)))

@@ -1,6 +1,7 @@
 """Bring images to one size."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
 import numpy as np
@@ -13,6 +14,9 @@ PATH = (str, os.PathLike)
 
 # Images are resized in batches of about this many bytes.
 BATCH_BYTES = 2**25
+
+# So many files are read by a pool of threads before their images are resized.
+FILES_AT_ONCE = 256
 
 # A JPEG is decoded at the smallest scale of 1/8, 1/4, 1/2, 1 that leaves it this many
 # times larger than `size`. Against decoding them in full, 240 photographs of 224 px
@@ -219,10 +223,20 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             )
         return check_array(item, ensure_2d=False, allow_nd=True, input_name=name)
 
+    def _load_all(self, X, size):
+        """The images of a sequence one after the other; files are read in threads."""
+        if not isinstance(X[0], PATH):
+            yield from (self._load(X, index, size) for index in range(len(X)))
+            return
+        with ThreadPoolExecutor() as pool:
+            # A part at a time, so that few images wait to be resized.
+            for start in range(0, len(X), FILES_AT_ONCE):
+                part = range(start, min(start + FILES_AT_ONCE, len(X)))
+                yield from pool.map(lambda index: self._load(X, index, size), part)
+
     def _stack(self, X, size):
         """A sequence of images or paths as one array."""
-        for index in range(len(X)):
-            image = self._load(X, index, size)
+        for index, image in enumerate(self._load_all(X, size)):
             if size not in (None, image.shape[:2]):
                 image = _resize(image[np.newaxis], size, self.interpolation)[0]
             if index == 0:

@@ -49,9 +49,15 @@ def combine_results(
     }
     combined |= dict(_yield_masked_array_for_each_param(params))
     combined["params"] = params
-    for key in results[0]:
+    for key in dict.fromkeys(key for result in results for key in result):
         if not key.startswith(("param", "rank_")):
-            combined[key] = np.concatenate([result[key] for result in results])
+            # A search may have columns of its own in some of the stages only.
+            combined[key] = np.concatenate(
+                [
+                    result.get(key, np.full(len(result["params"]), np.nan))
+                    for result in results
+                ]
+            )
         if key.startswith("mean_test_"):
             name = key.removeprefix("mean_")
             combined[f"rank_{name}"] = rank(combined[key])

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -84,8 +85,8 @@ class IISSearchCV(BaseSearchCV):
         `size` of the pipeline's `ImageResizer`.
 
     keep : float, default=0.25
-        Which fraction of a stage's candidates, the best ones, the ranges of the next
-        stage are derived from.
+        Which fraction of a stage's candidates, the best of those that did not fail, the
+        ranges of the next stage are derived from.
 
     margin : float, default=0.1
         What a range keeps on either side of the best candidates, as a fraction of the
@@ -133,7 +134,9 @@ class IISSearchCV(BaseSearchCV):
         environment variable `OMP_NUM_THREADS=1`) they are the same.
 
     error_score : "raise" or float, default=np.nan
-        The score of a candidate that fails. "raise" ends the search with its error.
+        The score of a candidate that fails: whose fit or scoring raises an error, or
+        whose score is not finite. "raise" ends the search with the error. A metric
+        that does not guide the search fails by itself, with a warning.
 
     return_train_score : bool, default=False
         As in `RandomizedSearchCV`.
@@ -368,7 +371,8 @@ class IISSearchCV(BaseSearchCV):
                 self.cv_results_ = combine_results(self.stages_, sizes, all_seeds)
                 self._check_metrics()
                 _tell_failures(search.cv_results_["error"], where)
-                space, seeds = self._hand_over(space, search.cv_results_)
+                if stage < len(sizes) - 1:
+                    space, seeds = self._hand_over(space, search.cv_results_)
 
         # As in scikit-learn, the only scorer is not a dict.
         self.scorer_ = getattr(scorers, "_scorers", scorers)
@@ -394,6 +398,11 @@ class IISSearchCV(BaseSearchCV):
             else SearchSpace(self.space)
         )
         space.check_names(self.estimator)
+        if unknown := set(self._find_size_dependent(space)) - set(space.names):
+            raise ValueError(
+                f"size_dependent names {sorted(unknown)}, but the hyperparameters are "
+                f"{sorted(space.names)}"
+            )
         return space
 
     def _make_sizes(self, space, X):
@@ -416,10 +425,12 @@ class IISSearchCV(BaseSearchCV):
         sizes = [tuple(s) if isinstance(s, list) else s for s in self.sizes]
         if not sizes:
             raise ValueError("sizes is empty: name one size a stage, or None")
-        if sorted(sizes) != sizes:
-            raise ValueError(
-                f"sizes must not decrease from stage to stage, got {sizes}"
-            )
+        sides = [size if isinstance(size, tuple) else (size, size) for size in sizes]
+        for before, after in pairwise(sides):
+            if any(b > a for b, a in zip(before, after, strict=True)):
+                raise ValueError(
+                    f"sizes must not decrease from stage to stage, got {sizes}"
+                )
         return param, sizes
 
     def _find_size_param(self):
@@ -512,7 +523,10 @@ class IISSearchCV(BaseSearchCV):
 
     def _check_metrics(self):
         metrics = metric_names(self.cv_results_)
-        self.multimetric_ = metrics != ["score"]
+        # A callable that returns one number has no name for it.
+        self.multimetric_ = isinstance(self.scoring, list | tuple | dict) or (
+            metrics != ["score"]
+        )
         if self.multimetric_:
             # The metrics of a callable are not known before.
             self._check_refit_for_multimetric(metrics)

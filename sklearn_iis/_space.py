@@ -427,9 +427,10 @@ class SearchSpace:
         """
         valid = estimator.get_params(deep=True)
         for name in self.names:
-            parent = name.rpartition("__")[0]
+            parts = name.split("__")
+            ancestors = ("__".join(parts[:n]) for n in range(1, len(parts)))
             # The parameters of a step that is searched itself depend on its choice.
-            if name in valid or parent in self.names:
+            if name in valid or any(ancestor in self.names for ancestor in ancestors):
                 continue
             value = self.decode(self.project({}))[name]
             try:

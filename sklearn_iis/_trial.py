@@ -4,6 +4,7 @@ import numbers
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from traceback import format_exc
 from typing import Any
@@ -182,9 +183,6 @@ class TrialScorer:
     ) -> float | dict[str, float]:
         """Return the score, or the scores by name, of a fitted trial."""
         scores = self._score(trial, X, y, params)
-        # The guide first; a dict keeps the first position of a key.
-        if isinstance(scores, dict) and self.guide in scores:
-            scores = {self.guide: scores[self.guide]} | scores
         # scikit-learn scores on the test data first, then perhaps on the training data.
         if self.report is not None and not hasattr(trial, "score_"):
             trial.score_ = guiding_score(scores)
@@ -206,9 +204,14 @@ class TrialScorer:
         args = (X,) if y is None else (X, y)
         try:
             scores = self.scorer(trial.estimator_, *args, **params)
-            if isinstance(scores, dict):
-                return {name: self._check(score) for name, score in scores.items()}
-            return self._check(scores)
+            if not isinstance(scores, dict):
+                return self._check(scores)
+            guide = self.guide if self.guide in scores else next(iter(scores))
+            checked = {guide: self._check(scores[guide])}
+            for name, score in scores.items():
+                if name != guide:
+                    checked[name] = self._check_further(name, score)
+            return checked
         except Exception:
             if self.error_score == "raise":
                 raise
@@ -228,13 +231,31 @@ class TrialScorer:
     def _check(self, score):
         if isinstance(score, str):  # scikit-learn's multimetric scorer gives the error
             return self._failed(score)
-        if hasattr(score, "item"):
-            score = score.item()
-        if not isinstance(score, numbers.Number):
-            raise TypeError(f"the score must be a number, got {score!r}")
+        score = _as_number(score)
         if not np.isfinite(score):
             return self._failed(f"ValueError: the score is {score}")
         return score
+
+    def _check_further(self, name, score):
+        """Return the score of a metric that does not guide: it fails by itself."""
+        if isinstance(score, str):
+            value = self._failed(score)
+            warnings.warn(
+                f"The metric {name!r} failed and is set to {float(value)}. Details:\n"
+                f"{score}",
+                UserWarning,
+                stacklevel=2,
+            )
+            return float(value)
+        return _as_number(score)
+
+
+def _as_number(score):
+    if hasattr(score, "item"):
+        score = score.item()
+    if not isinstance(score, numbers.Number):
+        raise TypeError(f"the score must be a number, got {score!r}")
+    return score
 
 
 def guiding_score(scores: float | dict[str, float]) -> float:
@@ -250,32 +271,35 @@ def errors_in_results(search: BaseSearchCV) -> Iterator[None]:
     ----------
     search : BaseSearchCV
         Any search with a :class:`Trial` as its estimator. While the context lasts, its
-        `cv_results_` get a column `error`: the traceback of the first split that
-        failed, or None.
+        `cv_results_` get a column `error`: the traceback of the first split whose
+        guiding score failed, or None.
     """
-    format_results = search._format_results
-
-    def format_with_errors(candidates, n_splits, out, more_results=None):
-        _name_failed_scores(out)
-        with warnings.catch_warnings():
-            # The column says which and why.
-            warnings.filterwarnings("ignore", "One or more of the", UserWarning)
-            results = format_results(candidates, n_splits, out, more_results)
-        errors = [_error(evaluation["test_scores"]) for evaluation in out]
-        results["error"] = np.array(
-            [
-                next(filter(None, errors[i : i + n_splits]), None)
-                for i in range(0, len(errors), n_splits)
-            ],
-            dtype=object,
-        )
-        return results
-
-    search._format_results = format_with_errors
+    # No closure: some of joblib's backends pickle the search by the standard library.
+    search._format_results = partial(_format_with_errors, search)
     try:
         yield
     finally:
         del search._format_results
+
+
+def _format_with_errors(search, candidates, n_splits, out, more_results=None):
+    _name_failed_scores(out)
+    with warnings.catch_warnings():
+        # The column says which and why.
+        warnings.filterwarnings("ignore", "One or more of the", UserWarning)
+        results = type(search)._format_results(
+            search, candidates, n_splits, out, more_results
+        )
+    scores = [guiding_score(evaluation["test_scores"]) for evaluation in out]
+    errors = [getattr(score, "error", None) for score in scores]
+    results["error"] = np.array(
+        [
+            next(filter(None, errors[i : i + n_splits]), None)
+            for i in range(0, len(errors), n_splits)
+        ],
+        dtype=object,
+    )
+    return results
 
 
 def _name_failed_scores(out):
@@ -288,8 +312,3 @@ def _name_failed_scores(out):
             score = evaluation.get(key)
             if names and isinstance(score, FailedScore):
                 evaluation[key] = dict.fromkeys(names, score)
-
-
-def _error(scores):
-    values = scores.values() if isinstance(scores, dict) else [scores]
-    return next((s.error for s in values if isinstance(s, FailedScore)), None)

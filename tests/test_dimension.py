@@ -42,7 +42,7 @@ def test_discrete_values_follow_the_prior_within_the_window(codes):
     dimension = make_dimension("x", BINOMIAL)
     if codes is not None:
         dimension = dimension.narrow(codes, margin=0, floor=0)
-    rng = np.random.RandomState(0)
+    rng = np.random.RandomState(1)
     n_draws = 4000
     observed = np.bincount([dimension.rvs(rng) for _ in range(n_draws)], minlength=13)
     window = np.arange(dimension.low, dimension.high + 1)
@@ -113,3 +113,26 @@ def test_values_are_those_of_python():
         dimension = make_dimension("x", values)
         for code in (0, 1):
             assert type(dimension.decode(code)) in (int, float, str)
+
+
+def test_shifted_discrete_distributions():
+    gaps = stats.rv_discrete(values=([1, 5, 9], [0.2, 0.5, 0.3]))
+    assert make_dimension("x", gaps(loc=10)).levels == (11, 15, 19)
+    assert make_dimension("x", stats.randint(1, 3, loc=10)).levels == (11, 12)
+    with pytest.raises(ValueError, match="x: the distribution has no values"):
+        make_dimension("x", stats.randint(1, 5, loc=0.5))
+
+
+def test_equal_choices_of_different_types_are_different():
+    dimension = make_dimension("max_features", [1.0, 1, 2])
+    for code, value in enumerate(dimension.levels):
+        assert dimension.encode(value) == code
+    assert dimension.encode(2.0) == 2
+
+
+def test_a_window_of_many_levels_is_not_left_by_rounding():
+    rng = np.random.RandomState(0)
+    for last in rng.randint(10**8, 10**9, size=300):
+        dimension = make_dimension("x", stats.randint(0, 10**9))
+        window = dimension.narrow([0, int(last)], margin=0, floor=0)
+        assert window.narrow([0, window.high], margin=0.1, floor=0).high <= window.high

@@ -1,6 +1,7 @@
 import io
 import re
 
+import numpy as np
 import pytest
 from joblib import Parallel, delayed
 from rich.console import Console
@@ -94,3 +95,12 @@ def test_nothing_is_printed_unless_asked(capfd):
             FormulaClassifier(), SPACE, search=name, n_iter=8, cv=2, n_jobs=2
         ).fit(X, y)
     assert capfd.readouterr() == ("", "")
+
+
+def test_whatever_goes_wrong_with_a_bar_costs_no_score(monkeypatch):
+    def fail(*args):
+        raise EOFError
+
+    monkeypatch.setattr(progress_module, "send", fail)
+    search = IISSearchCV(FormulaClassifier(), SPACE, n_iter=4, cv=2, verbose=1)
+    assert np.isfinite(search.fit(X, y).cv_results_["mean_test_score"]).all()

@@ -1,5 +1,6 @@
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import rich
 import sklearn
 import torch
 from joblib import parallel_config
+from PIL import Image
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.callback import ProgressBar
@@ -27,7 +29,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from skopt import BayesSearchCV
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, SearchSpace
-from sklearn_iis.datasets import make_shapes
+from sklearn_iis.datasets import load_image_folder, make_shapes
 from sklearn_iis.searches import StageGASearchCV, StageRandomizedSearchCV
 from tests.formula import SPACE, FormulaClassifier, X, y
 
@@ -145,8 +147,6 @@ def test_size_dependent_hyperparameters_keep_their_range():
 
     assert last_range() != (1, 7)
     assert last_range(size_dependent=["degree"]) == (1, 7)
-    with pytest.raises(ValueError, match="size_dependent names"):
-        last_range(size_dependent=["degrees"])
 
 
 def test_conv_layers_are_size_dependent_by_default():
@@ -243,11 +243,12 @@ def test_same_random_state_same_result_in_any_number_of_processes(name):
     assert fit(1, 1).cv_results_["params"] != first.cv_results_["params"]
 
 
-def test_the_callers_things_are_left_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_callers_things_are_left_alone(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     estimator = FormulaClassifier()
     space = dict(SPACE)
-    search = make_staged(estimator=estimator, space=space)
+    search = make_staged(estimator=estimator, space=space, search=name)
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     search.fit(X, y)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
@@ -304,6 +305,25 @@ def test_a_callable_that_returns_several_metrics(name):
     assert search.best_params_["degree"] <= 4
     with pytest.raises(ValueError, match="the parameter refit must be set to a scorer"):
         search.set_params(refit=True).fit(X, y)
+
+
+def test_a_single_metric_of_any_name():
+    search = make_search(scoring={"score": "accuracy"}, refit="score").fit(X, y)
+    assert search.multimetric_
+    assert search.score(X, y) == 0.5
+
+
+def test_a_metric_that_does_not_guide_may_fail():
+    def broken(estimator, X, y):
+        raise RuntimeError("broken")
+
+    scoring = {"broken": broken, "degree": lambda e, X, y: e.degree}
+    search = make_staged(scoring=scoring, refit="degree", n_iter=(8, 2, 2))
+    with pytest.warns(UserWarning, match=r"'broken' failed(.|\n)*RuntimeError: broken"):
+        search.fit(X, y)
+    assert np.isnan(search.cv_results_["mean_test_broken"]).all()
+    assert (search.cv_results_["error"] == None).all()  # noqa: E711
+    assert search.best_params_["degree"] == search.cv_results_["param_degree"].max()
 
 
 def test_refit_can_be_a_callable_or_off():
@@ -363,6 +383,16 @@ def test_metadata_routing(name):
             search.fit(X, y, weight=weights)
     assert 2 not in search.predict(X)
     assert search.best_score_ < 0.7  # the scorer gives each class the same weight
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+# torch has threads, and Python warns of forking a process that has any.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_other_backends_of_joblib(backend):
+    expected = make_staged().fit(X, y)
+    with parallel_config(backend):
+        search = make_staged(n_jobs=2).fit(X, y)
+    assert search.cv_results_["params"] == expected.cv_results_["params"]
 
 
 def test_pre_dispatch_reaches_the_stages():
@@ -527,6 +557,22 @@ def test_the_size_can_be_a_hyperparameter_instead(images):
     assert search.fit(*images).sizes_ == [None]
     with pytest.raises(ValueError, match="cannot be searched and given sizes"):
         search.set_params(sizes=(4, 8)).fit(*images)
+
+
+def test_image_files(tmp_path):
+    images, labels = make_shapes(24, size=32, n_classes=2, random_state=0)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / f"class {label}"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    paths, target = load_image_folder(tmp_path, return_X_y=True)
+    search = make_image_search(sizes=(8, (16, 16), 32)).fit(paths, target)
+    assert search.sizes_ == [8, (16, 16), 32]
+    assert search.best_params_["resize__size"] == 32
+    order = np.argsort([int(path.stem) for path in map(Path, paths)])
+    loaded = ImageResizer(32).fit_transform([paths[i] for i in order])
+    np.testing.assert_array_equal(loaded, images)
+    assert search.predict(paths).shape == (24,)
 
 
 def test_lists_of_unequal_images(images):
@@ -694,6 +740,12 @@ def test_progress_bar_of_scikit_learn(capsys, monkeypatch, n_jobs, depth):
         ({"n_iter": (2, 2, 0)}, ValueError, "must give each of 3 stages"),
         ({"sizes": ()}, ValueError, "sizes is empty"),
         ({"sizes": (4, 2, 1)}, ValueError, r"must not decrease .* \[4, 2, 1\]"),
+        ({"sizes": ((2, 9), (4, 8))}, ValueError, "sizes must not decrease"),
+        (
+            {"size_dependent": ["degrees"]},
+            ValueError,
+            "size_dependent names .*'degrees'",
+        ),
         ({"size_param": None}, ValueError, "FormulaClassifier has no ImageResizer"),
         ({"size_param": "sizes"}, ValueError, "size_param='sizes' is no parameter of"),
         ({"space": {}}, ValueError, "the space is empty"),

@@ -253,5 +253,6 @@ def test_check_names():
     SearchSpace({"pca__n_components": [1, 2], "clf__C": [1.0]}).check_names(pipe)
     # The parameters of a searched step are those of whatever is chosen.
     SearchSpace({"clf": [SVC()], "clf__gamma": [1.0]}).check_names(pipe)
+    SearchSpace({"clf": [SVC()], "clf__estimator__C": [1.0]}).check_names(pipe)
     with pytest.raises(ValueError, match=r"no parameter 'clf__c'; .* is 'clf__C'"):
         SearchSpace({"clf__c": [1.0, 2.0]}).check_names(pipe)

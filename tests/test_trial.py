@@ -198,3 +198,16 @@ def test_scores_equal_those_of_the_estimator_itself():
         np.testing.assert_array_equal(
             search.cv_results_[key], reference.cv_results_[key]
         )
+
+
+def test_a_metric_that_does_not_guide_fails_by_itself():
+    scorer = TrialScorer(
+        lambda *args: {"broken": "Traceback: why", "undefined": np.nan, "a": 1},
+        metrics=("broken", "undefined", "a"),
+        guide="a",
+    )
+    with pytest.warns(UserWarning, match=r"'broken' failed .* nan(.|\n)*why"):
+        scores = scorer(make_trial().fit(X, y), X, y)
+    assert list(scores) == ["a", "broken", "undefined"]
+    assert scores["a"] == 1
+    assert np.isnan([scores["broken"], scores["undefined"]]).all()

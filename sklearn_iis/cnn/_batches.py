@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+# Statistics are taken of about so many bytes of float64 at a time.
+STATISTICS_BYTES = 2**24
+
 
 class ImageDataset(Dataset):
     """A selection of images and their labels; nothing is copied.
@@ -39,8 +42,9 @@ class ImageDataset(Dataset):
         """Return the mean and the standard deviation of each channel, in float64."""
         n_channels = self.images.shape[-1]
         total, squares = 0.0, 0.0
-        for start in range(0, len(self), 256):
-            images = self.images[self.indices[start : start + 256]]
+        step = max(1, STATISTICS_BYTES // (8 * self.images[0].size))
+        for start in range(0, len(self), step):
+            images = self.images[self.indices[start : start + step]]
             values = images.reshape(len(images), -1).astype(np.float64)
             total += values.sum(axis=0)
             squares += np.einsum("ij,ij->j", values, values)

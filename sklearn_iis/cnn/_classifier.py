@@ -21,7 +21,11 @@ from sklearn_iis.cnn._batches import ImageDataset
 from sklearn_iis.cnn._callbacks import EarlyStopping, L1Penalty
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._module import ConvNet, Standardize
-from sklearn_iis.cnn._net import PIXELS_PER_BATCH, ImageClassifierNet
+from sklearn_iis.cnn._net import (
+    GPU_PIXELS_PER_BATCH,
+    PIXELS_PER_BATCH,
+    ImageClassifierNet,
+)
 
 HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")
 
@@ -97,8 +101,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         float32, and returns logits of shape (n, n_classes).
 
     device : str, default="auto"
-        Where to train and predict, for instance "cpu" or "cuda:0". "auto" takes the GPU
-        if torch sees one.
+        Where to train and predict, for instance "cpu", "cuda:0" or "mps". "auto" takes
+        "cuda" if torch sees such a GPU, and "cpu" otherwise.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         What the network computes in. "auto" takes bfloat16 where the device multiplies
@@ -107,8 +111,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the images set aside and the order of images.
         The same int gives the same result on the same machine with the same number of
-        torch threads (the environment variable `OMP_NUM_THREADS`). The global random
-        state of torch and numpy is left as it was.
+        torch threads (the environment variable `OMP_NUM_THREADS`); on a GPU, some of
+        cuDNN's algorithms do not. The global random state of torch and numpy is left as
+        it was.
 
     verbose : int, default=0
         If 1, print a line an epoch.
@@ -253,7 +258,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         """
         params = super().get_params(deep=deep)
         if deep and callable(self.module):
-            params.update(_module_defaults(self.module))
+            parameters, _ = _module_parameters(self.module)
+            params |= {
+                k: p.default for k, p in parameters.items() if p.default is not p.empty
+            }
         params.update((k, v) for k, v in vars(self).items() if k.startswith("module__"))
         return params
 
@@ -276,12 +284,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         names = [name for name in params if name.startswith("module__")]
         module_params = {name: params.pop(name) for name in names}
         super().set_params(**params)
-        valid = self.get_params()
+        valid, takes_any = _module_parameters(self.module)
         for name in module_params:
-            if name not in valid:
+            if name not in valid and not takes_any:
                 raise ValueError(
                     f"Invalid parameter {name!r}: module={self.module!r} has "
-                    f"{sorted(k for k in valid if k.startswith('module__'))}."
+                    f"{sorted(valid)}."
                 )
         vars(self).update(module_params)
         return self
@@ -309,9 +317,16 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If the images do not fit the network, or are too few to set any aside.
+        TypeError
+            If `module` is a module, not a class of one.
         FloatingPointError
             If the loss is no longer finite. Training stops at that batch.
         """
+        if isinstance(self.module, nn.Module):
+            raise TypeError(
+                "module must be a class, or a function that makes a torch module, got "
+                f"a module itself: {self.module!r}"
+            )
         X, y = validate_data(self, X, y, dtype=(np.float32, np.uint8), allow_nd=True)
         check_classification_targets(y)
         if X.ndim > 2:
@@ -421,15 +436,15 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                 n_hidden_layers=self.n_hidden_layers,
                 n_units=self.n_units,
                 batch_norm=self.batch_norm,
-            )
+            ).to(memory_format=torch.channels_last)
+            memory_format = torch.channels_last
         else:
             params = self.get_params(deep=False)
             own = {k[8:]: v for k, v in params.items() if k.startswith("module__")}
             network = self.module(**shapes, **own)
-        standardize = Standardize(*train.channel_statistics())
-        return nn.Sequential(OrderedDict(standardize=standardize, network=network)).to(
-            memory_format=torch.channels_last
-        )
+            memory_format = torch.contiguous_format  # `view` would fail with the other
+        standardize = Standardize(*train.channel_statistics(), memory_format)
+        return nn.Sequential(OrderedDict(standardize=standardize, network=network))
 
     def _make_net(self, train, valid, device, rng):
         """Return the net that will train, with its callbacks."""
@@ -439,6 +454,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         if valid is not None:
             callbacks.append(("early_stopping", EarlyStopping(self.patience)))
         height, width, _ = self.image_shape_
+        on_gpu = device.type == "cuda"
+        n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
         return ImageClassifierNet(
             self._make_module(train),
             optimizer=torch.optim.SGD,
@@ -449,7 +466,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             iterator_train__rng=rng,
-            iterator_valid__batch_size=max(1, PIXELS_PER_BATCH // (height * width)),
+            iterator_valid__batch_size=max(1, n_pixels // (height * width)),
             train_split=None if valid is None else predefined_split(valid),
             callbacks=callbacks,
             classes=np.arange(len(self.classes_)),
@@ -478,12 +495,18 @@ def _as_images(X):
     raise ValueError(f"Found array with dim {X.ndim}, while images have 2 to 4.")
 
 
-def _module_defaults(module):
-    """Return the parameters of a user's module that have a default, prefixed."""
-    parameters = inspect.signature(module).parameters.values()
-    return {
-        f"module__{p.name}": p.default for p in parameters if p.default is not p.empty
+def _module_parameters(module):
+    """Return the parameters of a user's module, prefixed, and whether it takes any."""
+    if not callable(module):  # None; or wrong, which `fit` will say
+        return {}, False
+    parameters = inspect.signature(module).parameters
+    named = {
+        f"module__{name}": parameter
+        for name, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in ("input_shape", "n_classes")
     }
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _resolve_device(device):
@@ -512,5 +535,6 @@ def _torch_seeded(seed, device):
         # torch.manual_seed would reach every GPU, also those left alone here.
         torch.default_generator.manual_seed(seed)
         for gpu in gpus:
-            torch.cuda.default_generators[gpu.index or 0].manual_seed(seed)
+            index = torch.cuda.current_device() if gpu.index is None else gpu.index
+            torch.cuda.default_generators[index].manual_seed(seed)
         yield

@@ -19,10 +19,14 @@ class Standardize(nn.Module):
     ----------
     mean, std : array-like of shape (channels,)
         A channel that does not vary is only shifted.
+
+    memory_format : torch.memory_format, default=torch.channels_last
+        How the result lies in memory.
     """
 
-    def __init__(self, mean, std):
+    def __init__(self, mean, std, memory_format=torch.channels_last):
         super().__init__()
+        self.memory_format = memory_format
         mean, std = np.asarray(mean), np.asarray(std)
         constant = std <= 1e-6 * np.abs(mean)
         scale = 1 / np.where(constant, 1.0, std)
@@ -31,7 +35,8 @@ class Standardize(nn.Module):
             self.register_buffer(name, buffer)
 
     def forward(self, images):
-        return (images - self.mean) * self.scale
+        images = (images - self.mean) * self.scale
+        return images.contiguous(memory_format=self.memory_format)
 
 
 class ConvBlock(nn.Module):

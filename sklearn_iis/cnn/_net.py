@@ -11,8 +11,10 @@ from torch import nn
 from sklearn_iis.cnn._batches import Batches, ImageDataset
 from sklearn_iis.cnn._callbacks import StopTraining, is_penalized
 
-# Activations of a prediction grow with this, not with the number of images.
+# Activations of a prediction grow with this, not with the number of images. A GPU needs
+# more pixels at a time to be busy.
 PIXELS_PER_BATCH = 2**18
+GPU_PIXELS_PER_BATCH = 2**23
 
 
 class ImageClassifierNet(NeuralNetClassifier):

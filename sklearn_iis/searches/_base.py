@@ -201,7 +201,10 @@ class Evaluation:
                 callback_ctx=_OffsetContext(self.callback_ctx, offset),
             )
             metric = next(key for key in results if key.startswith("mean_test_"))
-            self._scores |= zip(new, results[metric][-len(new) :], strict=True)
+            scores = np.array(results[metric])
+            # `error_score` may be a number; it is no score to be guided by.
+            scores[[error is not None for error in results.get("error", ())]] = np.nan
+            self._scores |= zip(new, scores[-len(new) :], strict=True)
         return np.array([self._scores.get(key, np.nan) for key in keys])
 
 

@@ -121,6 +121,10 @@ class StageGASearchCV(BaseStageSearchCV):
             with generator.swapped():
                 return evaluate(candidates)
 
+        # The population may be too small for all seeds; in it they cost nothing then.
+        evaluate(seeds)
+        if not evaluate.remaining:
+            return
         with generator.swapped(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*only one parameter", UserWarning)
             search = _PopulationGASearchCV(

@@ -312,3 +312,36 @@ def test_in_parallel(few):
         quick(max_epochs=1), images, labels, cv=2, n_jobs=2, error_score="raise"
     )
     assert min(scores) > 0.5
+
+
+class Viewer(nn.Sequential):
+    """A module as one finds them: it views its features as rows."""
+
+    def __init__(self, input_shape, n_classes, n_filters):
+        channels, height, width = input_shape
+        super().__init__()
+        self.conv = nn.Conv2d(channels, n_filters, 3, padding=1)
+        self.out = nn.Linear(n_filters * height * width, n_classes)
+
+    def forward(self, images):
+        features = torch.relu(self.conv(images))
+        return self.out(features.view(features.size(0), -1))
+
+
+class TakesAnything(Viewer):
+    def __init__(self, input_shape, n_classes, **options):
+        super().__init__(input_shape, n_classes, options["n_filters"])
+
+
+@pytest.mark.parametrize("module", [Viewer, TakesAnything])
+def test_own_module_may_need_parameters_and_contiguous_images(module):
+    images = np.random.RandomState(0).randint(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    clf = CNNClassifier(module=module, max_epochs=1)
+    clf.set_params(module__n_filters=4).fit(images, np.arange(20) % 2)
+    assert clf.net_.module_.network.conv.out_channels == 4
+
+
+def test_a_module_that_is_made_already_is_refused(few):
+    module = Viewer((1, 8, 8), 10, 2)
+    with pytest.raises(TypeError, match="module must be a class, or a function"):
+        CNNClassifier(module=module).fit(*few)

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from deap import creator
 
+from sklearn_iis import SearchSpace
 from sklearn_iis.searches import StageGASearchCV
 from sklearn_iis.searches._base import Evaluation
-from tests.formula import X, y
+from tests.formula import SPACE, X, y
 from tests.searches.test_base import make_search
 
 
@@ -77,3 +78,11 @@ def test_nothing_is_left_in_deaps_global_module():
     make_search("genetic").fit(X, y)
     assert not hasattr(creator, "Individual")
     assert not hasattr(creator, "FitnessMax")
+
+
+def test_a_population_smaller_than_the_seeds_loses_none():
+    space = SearchSpace(SPACE)
+    seeds = space.sample(5, random_state=3)
+    search = make_search("genetic", seeds=seeds, population_size=2).fit(X, y)
+    assert search.cv_results_["params"][:5] == seeds
+    assert len(search.cv_results_["params"]) == 20
