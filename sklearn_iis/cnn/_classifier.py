@@ -286,7 +286,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         super().set_params(**params)
         valid, takes_any = _module_parameters(self.module)
         for name in module_params:
-            if name not in valid and not takes_any:
+            if not (takes_any or name in valid or name in vars(self)):
                 raise ValueError(
                     f"Invalid parameter {name!r}: module={self.module!r} has "
                     f"{sorted(valid)}."
