@@ -221,7 +221,8 @@ class TrialScorer:
         failed = self._failed(error)
         # The names of the metrics of a callable are not known yet if it is called for
         # the first time: a number stands for all of them.
-        return dict.fromkeys(self.metrics, failed) if self.metrics else failed
+        names = sorted(self.metrics, key=lambda name: name != self.guide)
+        return dict.fromkeys(names, failed) if names else failed
 
     def _failed(self, error):
         return FailedScore(

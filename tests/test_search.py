@@ -307,6 +307,24 @@ def test_a_callable_that_returns_several_metrics(name):
         search.set_params(refit=True).fit(X, y)
 
 
+def test_the_guide_does_not_depend_on_which_candidate_fails_first():
+    class FailsFirst(FormulaClassifier):
+        def fit(self, X, y):
+            if next(calls) == 0:
+                raise RuntimeError("the first")
+            return super().fit(X, y)
+
+    calls = iter(range(100))
+    scoring = {"low": lambda e, X, y: -e.degree, "high": lambda e, X, y: e.degree}
+    search = make_staged(
+        estimator=FailsFirst(), n_iter=(30, 3, 3), scoring=scoring, refit="high"
+    )
+    with pytest.warns(FitFailedWarning, match="the first"):
+        search.fit(X, y)
+    results = search.cv_results_
+    assert set(results["param_degree"][results["seed"]]) == {7}
+
+
 def test_a_single_metric_of_any_name():
     search = make_search(scoring={"score": "accuracy"}, refit="score").fit(X, y)
     assert search.multimetric_

@@ -211,3 +211,9 @@ def test_a_metric_that_does_not_guide_fails_by_itself():
     assert list(scores) == ["a", "broken", "undefined"]
     assert scores["a"] == 1
     assert np.isnan([scores["broken"], scores["undefined"]]).all()
+
+
+def test_the_guide_comes_first_also_if_all_metrics_fail():
+    trial = make_trial(fails_below=1.0).fit(X, y)
+    scorer = TrialScorer(passthrough, metrics=("a", "b", "c"), guide="b")
+    assert list(scorer(trial, X, y)) == ["b", "a", "c"]

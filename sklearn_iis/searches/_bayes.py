@@ -150,7 +150,7 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
     ) -> list[Candidate]:
         """Propose candidates, by the constant liar strategy (Ginsbourger et al. 2010).
 
-        `Optimizer.ask` does the same with three fits of the surrogate more.
+        `Optimizer.ask` does the same with two fits of the surrogate more.
         """
         spaces = self.search_spaces
         points = [

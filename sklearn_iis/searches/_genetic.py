@@ -38,7 +38,7 @@ class StageGASearchCV(BaseStageSearchCV):
 
     population_size : int, default=None
         Individuals that survive a generation. None means the square root of `n_iter`,
-        at least 4 and as many as there are seeds.
+        at least 4. There are never fewer than there are seeds.
 
     crossover_probability, mutation_probability : float, default=0.2 and 0.8
         How often an individual comes from two others, or has a hyperparameter drawn
@@ -121,10 +121,6 @@ class StageGASearchCV(BaseStageSearchCV):
             with generator.swapped():
                 return evaluate(candidates)
 
-        # The population may be too small for all seeds; in it they cost nothing then.
-        evaluate(seeds)
-        if not evaluate.remaining:
-            return
         with generator.swapped(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*only one parameter", UserWarning)
             search = _PopulationGASearchCV(
@@ -134,8 +130,10 @@ class StageGASearchCV(BaseStageSearchCV):
                     name: _Gene(dimension, random_state)
                     for name, dimension in self.space.dimensions.items()
                 },
-                population_size=self.population_size
-                or max(4, math.isqrt(self.n_iter), len(seeds)),
+                # GASearchCV would drop the seeds that do not fit.
+                population_size=max(
+                    self.population_size or max(4, math.isqrt(self.n_iter)), len(seeds)
+                ),
                 generations=sys.maxsize,
                 crossover_probability=self.crossover_probability,
                 mutation_probability=self.mutation_probability,
