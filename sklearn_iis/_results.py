@@ -45,7 +45,12 @@ def combine_results(
     combined: dict[str, Any] = {
         "stage": np.array([stage for stage, _ in candidates]),
         "size": np.fromiter((sizes[stage] for stage, _ in candidates), dtype=object),
-        "seed": np.array([codes in seeds[stage] for stage, codes in candidates]),
+        "seed": np.array(
+            [
+                stages[stage].estimator.space.active(codes) in seeds[stage]
+                for stage, codes in candidates
+            ]
+        ),
     }
     combined |= dict(_yield_masked_array_for_each_param(params))
     combined["params"] = params

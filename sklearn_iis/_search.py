@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from itertools import pairwise
 from numbers import Integral, Real
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_object
 from sklearn.utils.validation import _check_method_params, indexable
 
+from sklearn_iis._checkpoints import Checkpoints
 from sklearn_iis._progress import StageProgress
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._results import combine_results, metric_names
-from sklearn_iis._space import Candidate, SearchSpace
+from sklearn_iis._space import Candidate, SearchSpace, distinct
 from sklearn_iis._trial import Trial, TrialScorer, errors_in_results
-from sklearn_iis.searches import SEARCHES, get_search
+from sklearn_iis.searches import SEARCHES, BaseStageSearchCV, get_search
 
 # The number of conv layers is bounded by the image size, and its best value has to be
 # found again at each size (Hinz et al. 2018).
@@ -66,19 +68,24 @@ class IISSearchCV(BaseSearchCV):
 
     n_iter : int or sequence of int, default=60
         Number of candidates of each stage, or of all; then it is split in proportions
-        like 3:2:1.
+        like 3:2:1. A grid may have fewer; Hyperband measures many more, most of them
+        with few epochs, for the cost of so many with all.
 
-    search : {"random", "bayes", "genetic"} or callable, default="random"
-        What runs at each size: `RandomizedSearchCV`, scikit-optimize's `BayesSearchCV`
-        or sklearn-genetic-opt's `GASearchCV`. A callable returns a search of
+    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband"} or \
+            callable, default="random"
+        What runs at each size: `RandomizedSearchCV`, `GridSearchCV`, scikit-optimize's
+        `BayesSearchCV`, Optuna's `TPESampler` (needs the extra `tpe`), SMAC3 (`smac`),
+        sklearn-genetic-opt's `GASearchCV`, or Hyperband over the epochs; see the
+        classes in :mod:`sklearn_iis.searches`. A callable returns a search of
         scikit-learn's kind for `search(estimator, space, n_iter=..., seeds=...,
         **settings)`, where `space` is a :class:`~sklearn_iis.SearchSpace`, `seeds` are
         candidates in codes, and `settings` are those of `RandomizedSearchCV` and
         `search_params`.
 
     search_params : dict, default=None
-        Further settings of the search, such as `{"n_points": 4}` for "bayes" and
-        `{"population_size": 20}` for "genetic".
+        Further settings of the search, such as `{"n_levels": 3}` for "grid",
+        `{"n_points": 4}` for "bayes" and "tpe", `{"population_size": 20}` for
+        "genetic", and `{"resource": "trees__n_estimators"}` for "hyperband".
 
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
@@ -129,8 +136,9 @@ class IISSearchCV(BaseSearchCV):
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates, whatever `n_jobs` is, as far as their scores do not
-        depend on it. Those of a network do in their last digits on the number of
-        threads, which joblib divides among its workers; with one thread each (the
+        depend on it. (But "tpe" proposes as many at a time as there are workers, unless
+        it is told how many.) Those of a network do in their last digits on the number
+        of threads, which joblib divides among its workers; with one thread each (the
         environment variable `OMP_NUM_THREADS=1`) they are the same.
 
     error_score : "raise" or float, default=np.nan
@@ -147,7 +155,8 @@ class IISSearchCV(BaseSearchCV):
         All candidates of all stages in scikit-learn's format, with these columns
         besides: `stage`, the index of the stage; `size`; `seed`, whether the candidate
         was handed over from the stage before; `error`, the traceback of a candidate
-        that failed, or None. Ranks are those among all candidates.
+        that failed, or None; and what columns the search adds. Ranks are those among
+        all candidates.
 
     stages_ : list of BaseSearchCV
         The search of each stage; its candidates are in codes.
@@ -335,6 +344,8 @@ class IISSearchCV(BaseSearchCV):
         space = self._make_space()
         size_param, sizes = self._make_sizes(space, X)
         budgets = _split_budget(self.n_iter, len(sizes))
+        fixed = [{} if size is None else {size_param: size} for size in sizes]
+        self._check_budgets(space, budgets, fixed)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(cv.split(X, y, **routed_params.splitter.split))
 
@@ -348,22 +359,29 @@ class IISSearchCV(BaseSearchCV):
         with StageProgress(self.n_splits_) if self.verbose else nullcontext() as bars:
             for stage, (size, n_iter) in enumerate(zip(sizes, budgets, strict=True)):
                 where = f"stage {stage}" + ("" if size is None else f", size {size}")
-                report = bars and bars.add_stage(where, n_iter)
                 seeds = seeds[:n_iter]
-                search = self._make_search(
-                    space,
-                    n_iter=n_iter,
-                    seeds=seeds,
-                    fixed={} if size is None else {size_param: size},
-                    scorer=self._make_scorer(scorers, report),
-                    splits=splits,
-                    random_state=rng.randint(2**31 - 1),
-                )
-                stage_X = self._resize_once(X, space, size_param, size)
-                stage_ctx = callback_ctx.subcontext(task_name=where)
-                with errors_in_results(search):
-                    self._fit_in_context(
-                        stage_ctx, search, stage_X, y, self._select_stage_params(params)
+                with TemporaryDirectory(prefix="sklearn_iis-") as directory:
+                    scorer = self._make_scorer(scorers)
+                    search = self._make_search(
+                        space,
+                        n_iter=n_iter,
+                        seeds=seeds,
+                        fixed=fixed[stage],
+                        checkpoints=Checkpoints(directory),
+                        scoring=scorer,
+                        cv=splits,
+                        random_state=rng.randint(2**31 - 1),
+                    )
+                    if bars:
+                        n_evaluations = getattr(search, "n_evaluations", n_iter)
+                        scorer.report = bars.add_stage(where, n_evaluations)
+                    stage_X = self._resize_once(X, space, size_param, size)
+                    self._fit_stage(
+                        callback_ctx.subcontext(task_name=where),
+                        search,
+                        stage_X,
+                        y,
+                        self._select_stage_params(params),
                     )
                 self.stages_.append(search)
                 self.spaces_.append(space)
@@ -459,25 +477,32 @@ class IISSearchCV(BaseSearchCV):
         names |= get_routing_for_object(scorer).consumes("score", params)
         return {name: params[name] for name in names}
 
-    def _make_search(
-        self, space, *, n_iter, seeds, fixed, scorer, splits, random_state
-    ):
+    def _check_budgets(self, space, budgets, fixed):
+        """Raise an error at once if a budget, perhaps of a late stage, is too small."""
+        make_search = get_search(self.search)
+        if isinstance(make_search, type) and issubclass(make_search, BaseStageSearchCV):
+            seeds = []
+            for n_iter, params in zip(budgets, fixed, strict=True):
+                search = self._make_search(
+                    space, n_iter=n_iter, seeds=seeds[:n_iter], fixed=params
+                )
+                search.check_budget()
+                seeds = space.sample(self.n_seeds, random_state=0)
+
+    def _make_search(self, space, *, fixed, checkpoints=None, **settings):
         search = get_search(self.search)(
             Trial(
                 self.estimator,
                 space,
                 fixed=fixed,
                 raise_errors=self.error_score == "raise",
+                checkpoints=checkpoints,
             ),
             space,
-            n_iter=n_iter,
-            seeds=seeds,
-            scoring=scorer,
+            **settings,
             n_jobs=self.n_jobs,
             refit=False,
-            cv=splits,
             pre_dispatch=self.pre_dispatch,
-            random_state=random_state,
             error_score=self.error_score,
             return_train_score=self.return_train_score,
             **(self.search_params or {}),
@@ -489,13 +514,12 @@ class IISSearchCV(BaseSearchCV):
             )
         return search
 
-    def _make_scorer(self, scorers, report):
+    def _make_scorer(self, scorers):
         return TrialScorer(
             scorers,
             metrics=tuple(getattr(scorers, "_scorers", ())),
             guide=self.refit if isinstance(self.refit, str) else None,
             error_score=self.error_score,
-            report=report,
         )
 
     def _fit_in_context(self, callback_ctx, estimator, X, y, params):
@@ -507,6 +531,10 @@ class IISSearchCV(BaseSearchCV):
             else:
                 estimator.fit(X, y, **params)
         callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
+
+    def _fit_stage(self, callback_ctx, search, X, y, params):
+        with errors_in_results(search):
+            self._fit_in_context(callback_ctx, search, X, y, params)
 
     def _resize_once(self, X, space, size_param, size):
         """Return X as the pipeline's resizer would, so that it has nothing to do."""
@@ -538,16 +566,16 @@ class IISSearchCV(BaseSearchCV):
         scores = results[f"mean_test_{metric_names(results)[0]}"]
         finished = np.flatnonzero(results["error"] == None)  # noqa: E711
         ranked = finished[np.argsort(-scores[finished], kind="stable")]
-        best = [results["params"][i] for i in ranked]
+        # A candidate may have been measured with several resources.
+        best = distinct(space.active(results["params"][i]) for i in ranked)
         narrowed = space.narrow(
             best[: math.ceil(self.keep * len(best))],
             margin=self.margin,
             floor=self.floor,
             size_dependent=self._find_size_dependent(space),
         )
-        seeds = [narrowed.project(codes) for codes in best]
-        distinct = [codes for i, codes in enumerate(seeds) if codes not in seeds[:i]]
-        return narrowed, distinct[: self.n_seeds]
+        seeds = distinct(narrowed.project(codes) for codes in best)
+        return narrowed, seeds[: self.n_seeds]
 
     def _find_size_dependent(self, space):
         if self.size_dependent is not None:

@@ -476,6 +476,17 @@ class SearchSpace:
         }
 
 
+def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return each candidate once, in the order in which they first occur.
+
+    Parameters
+    ----------
+    candidates : iterable of dict
+        The candidates, in codes, each in the order of the dimensions.
+    """
+    return [dict(key) for key in dict.fromkeys(tuple(c.items()) for c in candidates)]
+
+
 def _check_mapping(space):
     if not isinstance(space, Mapping):
         raise TypeError(

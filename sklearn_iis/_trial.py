@@ -9,6 +9,7 @@ from inspect import signature
 from traceback import format_exc
 from typing import Any
 
+import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
@@ -17,6 +18,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
 
+from sklearn_iis._checkpoints import Checkpoints, find_warm_start
 from sklearn_iis._space import Candidate, SearchSpace
 
 
@@ -56,7 +58,11 @@ class Trial(BaseEstimator):
     raise_errors : bool, default=False
         Raise what goes wrong in `fit`, instead of keeping it in `error_`.
 
-    codes : dict of str to float or int, default=None
+    checkpoints : Checkpoints, default=None
+        Where fitted estimators are kept, so that the fit of a candidate can go on where
+        that with a smaller resource stopped.
+
+    codes : dict of str to object, default=None
         The candidate; set by :meth:`set_params`.
 
     Attributes
@@ -75,12 +81,14 @@ class Trial(BaseEstimator):
         *,
         fixed: dict[str, Any] | None = None,
         raise_errors: bool = False,
+        checkpoints: Checkpoints | None = None,
         codes: Candidate | None = None,
     ):
         self.estimator = estimator
         self.space = space
         self.fixed = fixed
         self.raise_errors = raise_errors
+        self.checkpoints = checkpoints
         self.codes = codes
 
     def __sklearn_clone__(self):
@@ -106,39 +114,65 @@ class Trial(BaseEstimator):
         Parameters
         ----------
         **codes : dict
-            The candidate, in codes.
+            The candidate, in codes. A search of several resources adds the resource:
+            a parameter of the estimator, as it is.
 
         Returns
         -------
         self : Trial
             The trial itself.
         """
-        if unknown := set(codes) - set(self.space.dimensions):
+        further = self._split(codes)[1]
+        if further and (unknown := set(further) - set(self.estimator.get_params())):
             raise ValueError(
-                f"{sorted(unknown)} are no codes of {list(self.space.dimensions)}"
+                f"{sorted(unknown)} are neither codes of {list(self.space.dimensions)} "
+                f"nor parameters of {type(self.estimator).__name__}"
             )
         self.codes = codes
         return self
 
     def decode(self, codes: Candidate) -> dict[str, Any]:
         """Return the parameters of the estimator that a candidate stands for."""
-        return self.space.decode(codes) | (self.fixed or {})
+        return self.space.decode(codes) | (self.fixed or {}) | self._split(codes)[1]
 
     def fit(self, X, y=None, **fit_params):
         """Fit a clone of the estimator, and keep the error if there is one."""
         self.error_ = None
         try:
-            # Some parameters may be estimators themselves.
-            params = clone(self.decode(self.codes or {}), safe=False)
-            estimator = clone(self.estimator).set_params(**params)
-            self._propagate_callbacks(estimator)
-            args = (X,) if y is None else (X, y)
-            self.estimator_ = estimator.fit(*args, **fit_params)
+            self.estimator_ = self._fit(X, y, fit_params)
         except Exception:
             if self.raise_errors:
                 raise
             self.error_ = format_exc()
         return self
+
+    def _fit(self, X, y, fit_params):
+        candidate = self.codes or {}
+        # Some parameters may be estimators themselves.
+        params = clone(self.decode(candidate), safe=False)
+        estimator = clone(self.estimator).set_params(**params)
+        codes, further = self._split(candidate)
+        warm_start = None
+        if self.checkpoints is not None and len(further) == 1:
+            ((resource, amount),) = further.items()
+            warm_start = find_warm_start(estimator, resource)
+        if warm_start:
+            data = joblib.hash((X, y, fit_params, self.fixed))
+            estimator.set_params(**{warm_start: True})
+            begun = self.checkpoints.load(codes, data)
+            if begun is not None and begun.get_params()[resource] < amount:
+                estimator = begun.set_params(**further)
+        self._propagate_callbacks(estimator)
+        fitted = estimator.fit(*((X,) if y is None else (X, y)), **fit_params)
+        if warm_start:
+            self.checkpoints.save(codes, data, fitted)
+        return fitted
+
+    def _split(self, candidate):
+        """Return the codes of a candidate, and what further parameters it has."""
+        dimensions = self.space.dimensions
+        codes = {k: v for k, v in candidate.items() if k in dimensions}
+        return codes, {k: v for k, v in candidate.items() if k not in dimensions}
 
     def _propagate_callbacks(self, estimator):
         # The trial is no level of its own in the tree of tasks.

@@ -15,15 +15,20 @@ PACKAGE = Path(sklearn_iis.__file__).parent
 # `datasets` reads images at a size, which is the resizer's work.
 ALLOWED = {
     "_progress": {"_space"},
+    "_checkpoints": {"_space"},
     "_resize": set(),
     "_results": {"_space"},
     "_dimension": set(),
     "_space": {"_dimension"},
-    "_trial": {"_space"},
+    "_trial": {"_checkpoints", "_space"},
     "cnn": set(),
     "datasets": {"_resize"},
     "searches": {"_dimension", "_space"},
-    "_search": {"_progress", "_resize", "_results", "_space", "_trial", "searches"},
+    "testing": {"_search", "_space", "_trial", "searches"},
+    "_search": {
+        *("_checkpoints", "_progress", "_resize", "_results", "_space", "_trial"),
+        "searches",
+    },
 }
 
 

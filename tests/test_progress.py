@@ -9,7 +9,7 @@ from rich.console import Console
 from sklearn_iis import IISSearchCV
 from sklearn_iis import _progress as progress_module
 from sklearn_iis._progress import StageProgress
-from tests.formula import SPACE, FormulaClassifier, X, y
+from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 
 @pytest.fixture

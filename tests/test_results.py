@@ -5,7 +5,7 @@ from sklearn.model_selection import RandomizedSearchCV
 
 from sklearn_iis import IISSearchCV
 from sklearn_iis._results import metric_names, rank
-from tests.formula import SPACE, FormulaClassifier, X, y
+from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 
 @pytest.fixture(scope="module")

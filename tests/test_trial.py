@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 from sklearn_iis import SearchSpace
 from sklearn_iis._trial import FailedScore, Trial, TrialScorer, errors_in_results
-from tests.formula import SPACE, FormulaClassifier, X, y
+from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 CODES = {
     "rate": 0.5,
@@ -48,7 +48,7 @@ def test_fit_sets_the_decoded_candidate_on_a_clone():
 
 
 def test_unknown_codes_are_refused():
-    with pytest.raises(ValueError, match=r"\['degre'\] are no codes of"):
+    with pytest.raises(ValueError, match=r"\['degre'\] are neither codes of"):
         make_trial().set_params(degre=1)
 
 

@@ -16,31 +16,50 @@ class EarlyStopping(Callback):
     ----------
     patience : int
         Stop after so many epochs in a row without a better score.
+
+    keep_last : bool, default=False
+        Whether to keep the last weights besides, for training to go on from.
     """
 
-    def __init__(self, patience):
+    def __init__(self, patience, keep_last=False):
         self.patience = patience
+        self.keep_last = keep_last
 
-    def on_train_begin(self, net, **kwargs):
+    def initialize(self):
         self.best_score_ = (-float("inf"), -float("inf"))
         self.n_waited_ = 0
         self.best_weights_ = None
+        self.last_weights_ = None
+        return self
+
+    @property
+    def stopped_(self):
+        """Whether training has come to its end."""
+        return self.n_waited_ == self.patience
+
+    def on_train_begin(self, net, **kwargs):
+        if self.last_weights_ is not None:
+            net.module_.load_state_dict(self.last_weights_)
+            self.last_weights_ = None
 
     def on_epoch_end(self, net, **kwargs):
         score = (net.history[-1, "valid_acc"], -net.history[-1, "valid_loss"])
         if score > self.best_score_:
             self.best_score_ = score
             self.n_waited_ = 0
-            weights = net.module_.state_dict()
-            self.best_weights_ = {name: w.clone() for name, w in weights.items()}
+            self.best_weights_ = _copy_weights(net)
             return
         self.n_waited_ += 1
-        if self.n_waited_ == self.patience:
+        if self.stopped_:
             raise StopTraining
 
     def on_train_end(self, net, **kwargs):
-        net.module_.load_state_dict(self.best_weights_)
-        self.best_weights_ = None
+        best_weights = self.best_weights_
+        if self.keep_last:
+            self.last_weights_ = _copy_weights(net)
+        else:
+            self.best_weights_ = None
+        net.module_.load_state_dict(best_weights)
 
 
 class L1Penalty(Callback):
@@ -59,6 +78,10 @@ class L1Penalty(Callback):
         for _, parameter in named_parameters:
             if is_penalized(parameter) and parameter.grad is not None:
                 parameter.grad.add_(parameter.detach().sign(), alpha=self.l1)
+
+
+def _copy_weights(net):
+    return {name: w.clone() for name, w in net.module_.state_dict().items()}
 
 
 def is_penalized(parameter):

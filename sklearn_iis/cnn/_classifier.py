@@ -3,8 +3,10 @@
 import inspect
 from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from math import ceil, isqrt
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,9 @@ from sklearn_iis.cnn._net import (
 )
 
 HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")
+
+# What may differ between two calls of `fit` if the second one goes on with training.
+FREE_TO_CHANGE = {"max_epochs", "random_state", "verbose", "warm_start"}
 
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):
@@ -118,6 +123,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     verbose : int, default=0
         If 1, print a line an epoch.
 
+    warm_start : bool, default=False
+        Whether `fit` goes on with the training of the last call, on the same images,
+        until there were `max_epochs` epochs in all. The result is that of training
+        straight through. Weights and the state of the optimizer are kept for it.
+
     **module__params
         Parameters of `module`, each as ``module__<name>``; also through `set_params`.
 
@@ -191,7 +201,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "warm_start": ["boolean"],
     }
+
+    # Parameters that count what earlier calls of `fit` did if `warm_start`.
+    warm_start_parameters = ("max_epochs",)
 
     def __init__(
         self,
@@ -216,6 +230,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         precision="auto",
         random_state=None,
         verbose=0,
+        warm_start=False,
         **module__params,
     ):
         self.n_conv_layers = n_conv_layers
@@ -238,6 +253,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
+        self.warm_start = warm_start
         for name in module__params:
             if not name.startswith("module__"):
                 raise TypeError(f"CNNClassifier has no parameter {name!r}.")
@@ -316,7 +332,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the images do not fit the network, or are too few to set any aside.
+            If the images do not fit the network, or are too few to set any aside; if
+            training should go on with other images, or with other parameters than
+            `max_epochs`.
         TypeError
             If `module` is a module, not a class of one.
         FloatingPointError
@@ -332,20 +350,28 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         if X.ndim > 2:
             del self.n_features_in_  # it is the height
         images = _as_images(X)
+        classes, labels = np.unique(y, return_inverse=True)
+        labels = labels.astype(np.int64)
+        training = getattr(self, "_training", None) if self.warm_start else None
+        if training is not None:
+            self._check_goes_on(training, images, classes)
         self.image_shape_ = images.shape[1:]
-        self.classes_, labels = np.unique(y, return_inverse=True)
-
-        rng = check_random_state(self.random_state)
-        train, valid = self._split(images, labels.astype(np.int64), rng)
+        self.classes_ = classes
         device = _resolve_device(self.device)
         kept = keep_freed_memory() if device.type == "cpu" else nullcontext()
-        with _torch_seeded(rng.randint(2**31), device), kept:
-            net = self._make_net(train, valid, device, rng)
-            net.fit(train, y=None)
-        net.train_split = None  # would keep the images
-        self.net_ = net
+        with _torch_generators(device) as generators, kept:
+            if training is None:
+                training = self._start(images, labels, device, generators)
+            else:
+                for generator, state in zip(generators, training.states, strict=True):
+                    generator.set_state(state)
+            self._train(training, images, labels)
+            training.states = [generator.get_state() for generator in generators]
+        self._training = training if self.warm_start else None
+        self.net_ = training.net
         self.history_ = [
-            {key: row[key] for key in HISTORY_KEYS if key in row} for row in net.history
+            {key: row[key] for key in HISTORY_KEYS if key in row}
+            for row in self.net_.history
         ]
         self.n_iter_ = len(self.history_)
         return self
@@ -402,23 +428,75 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
-    def _split(self, images, labels, rng):
-        """Return the training images and, if any are set aside, those."""
+    def _check_goes_on(self, training, images, classes):
+        """Raise an error if training cannot go on with these images."""
+        n_images = len(training.train) + len(training.valid)
+        if (
+            len(images) != n_images
+            or images.shape[1:] != self.image_shape_
+            or not np.array_equal(classes, self.classes_)
+        ):
+            raise ValueError(
+                f"With warm_start=True, fit goes on with the same images: it got "
+                f"{len(images)} of shape {images.shape[1:]} and the classes {classes}, "
+                f"after {n_images} of shape {self.image_shape_} and the classes "
+                f"{self.classes_}. Set warm_start=False to start anew."
+            )
+        for name, value in self.get_params(deep=False).items():
+            before = training.params.get(name)
+            if name not in FREE_TO_CHANGE and not np.array_equal(value, before):
+                raise ValueError(
+                    "With warm_start=True, fit goes on with the same parameters but "
+                    f"for max_epochs: {name} was {before!r} and is {value!r}. Set "
+                    "warm_start=False to start anew."
+                )
+        if self.max_epochs < training.params["max_epochs"]:
+            raise ValueError(
+                f"max_epochs={self.max_epochs} must not be less than the "
+                f"{training.params['max_epochs']} of the last fit if warm_start=True."
+            )
+
+    def _start(self, images, labels, device, generators):
+        """Return training that has not taken a step yet."""
+        rng = check_random_state(self.random_state)
+        train, valid = self._split(labels, rng)
+        seed = rng.randint(2**31)
+        for generator in generators:
+            generator.manual_seed(seed)
+        net = self._make_net(ImageDataset(images, labels, train), device, rng)
+        return _Training(net.initialize(), train, valid)
+
+    def _train(self, training, images, labels):
+        """Train until there were `max_epochs` epochs, or until it stops early."""
+        training.params = self.get_params(deep=False)
+        net = training.net
+        net.max_epochs = self.max_epochs - len(net.history)
+        net.verbose = self.verbose
+        stopped = any(getattr(c, "stopped_", False) for _, c in net.callbacks_)
+        if stopped or net.max_epochs == 0:
+            return
+        if self.early_stopping:
+            valid = ImageDataset(images, labels, training.valid)
+            net.train_split = predefined_split(valid)
+        net.partial_fit(ImageDataset(images, labels, training.train))
+        net.train_split = None  # would keep the images
+
+    def _split(self, labels, rng):
+        """Return the indices of the training images, and of those set aside."""
+        n_images, n_classes = len(labels), len(self.classes_)
         if not self.early_stopping:
-            return ImageDataset(images, labels), None
-        n_images, n_classes = len(images), len(self.classes_)
+            return np.arange(n_images), np.arange(0)
         n_valid = ceil(self.validation_fraction * n_images)
         stratified = (
             np.bincount(labels).min() >= 2
             and n_classes <= n_valid <= n_images - n_classes
         )
-        train, valid = train_test_split(
+        return train_test_split(
             np.arange(n_images),
             test_size=self.validation_fraction,
             stratify=labels if stratified else None,
             random_state=rng,
         )
-        return ImageDataset(images, labels, train), ImageDataset(images, labels, valid)
 
     def _make_module(self, train):
         """Return the network on top of the standardisation of its images."""
@@ -446,13 +524,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         standardize = Standardize(*train.channel_statistics(), memory_format)
         return nn.Sequential(OrderedDict(standardize=standardize, network=network))
 
-    def _make_net(self, train, valid, device, rng):
+    def _make_net(self, train, device, rng):
         """Return the net that will train, with its callbacks."""
         callbacks = []
         if self.l1 > 0:
             callbacks.append(("l1", L1Penalty(self.l1)))
-        if valid is not None:
-            callbacks.append(("early_stopping", EarlyStopping(self.patience)))
+        if self.early_stopping:
+            early_stopping = EarlyStopping(self.patience, keep_last=self.warm_start)
+            callbacks.append(("early_stopping", early_stopping))
         height, width, _ = self.image_shape_
         on_gpu = device.type == "cuda"
         n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
@@ -463,11 +542,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             optimizer__fused=True,
             lr=self.learning_rate,
             l2=self.l2,
-            max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             iterator_train__rng=rng,
             iterator_valid__batch_size=max(1, n_pixels // (height * width)),
-            train_split=None if valid is None else predefined_split(valid),
+            train_split=None,
             callbacks=callbacks,
             classes=np.arange(len(self.classes_)),
             precision=_resolve_precision(self.precision, device),
@@ -527,14 +605,25 @@ def _resolve_precision(precision, device):
     return "bfloat16" if bfloat16 else "float32"
 
 
+@dataclass
+class _Training:
+    """Training that has come to a halt, and all it takes to go on with it."""
+
+    net: ImageClassifierNet
+    train: np.ndarray  # indices of images
+    valid: np.ndarray
+    params: dict[str, Any] = field(default_factory=dict)
+    states: list[torch.Tensor] = field(default_factory=list)  # of torch's generators
+
+
 @contextmanager
-def _torch_seeded(seed, device):
-    """Seed torch's random state, and put back what it was afterwards."""
+def _torch_generators(device):
+    """Lend torch's random generators for a device, and put back their states."""
+    generators = [torch.default_generator]
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
-        # torch.manual_seed would reach every GPU, also those left alone here.
-        torch.default_generator.manual_seed(seed)
         for gpu in gpus:
             index = torch.cuda.current_device() if gpu.index is None else gpu.index
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield
+            generators.append(torch.cuda.default_generators[index])
+        # torch.manual_seed would reach every GPU, also those left alone here.
+        yield generators

@@ -12,9 +12,16 @@ from sklearn_iis.searches._base import BaseStageSearchCV
 # modules are imported where they are used: each needs a library of its own.
 SEARCHES = {
     "random": ("StageRandomizedSearchCV", "sklearn_iis.searches._random"),
+    "grid": ("StageGridSearchCV", "sklearn_iis.searches._grid"),
     "bayes": ("StageBayesSearchCV", "sklearn_iis.searches._bayes"),
+    "tpe": ("StageTPESearchCV", "sklearn_iis.searches._tpe"),
+    "smac": ("StageSMACSearchCV", "sklearn_iis.searches._smac"),
     "genetic": ("StageGASearchCV", "sklearn_iis.searches._genetic"),
+    "hyperband": ("StageHyperbandSearchCV", "sklearn_iis.searches._hyperband"),
 }
+
+# The libraries that are only installed with an extra; it is called like the search.
+EXTRAS = {"tpe": "Optuna", "smac": "SMAC3"}
 
 __all__ = [
     "BaseStageSearchCV",
@@ -43,22 +50,36 @@ def get_search(search: str | SearchFactory) -> SearchFactory:
 
     Parameters
     ----------
-    search : {"random", "bayes", "genetic"} or callable
+    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband"} or \
+            callable
         The name of a search, or what is returned as it is.
 
     Returns
     -------
     make_search : callable
         Called as `make_search(estimator, space, n_iter=..., seeds=..., **settings)`.
+
+    Raises
+    ------
+    ImportError
+        If the library of the search is not installed; it names the extra that does so.
     """
     if not isinstance(search, str):
         return search
     class_name, module = SEARCHES[search]
-    return getattr(import_module(module), class_name)
+    try:
+        return getattr(import_module(module), class_name)
+    except ImportError as error:
+        if search not in EXTRAS:
+            raise
+        raise ImportError(
+            f"search={search!r} needs {EXTRAS[search]}, which cannot be imported "
+            f"({error}); to install it: pip install 'sklearn-iis[{search}]'"
+        ) from error
 
 
 def __getattr__(name):
-    for class_name, module in SEARCHES.values():
+    for search, (class_name, _) in SEARCHES.items():
         if name == class_name:
-            return getattr(import_module(module), name)
+            return get_search(search)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,9 @@ from sklearn.utils._param_validation import Interval
 
 from sklearn_iis._space import Candidate, SearchSpace
 
+# What a budget may be exceeded by, as sums of fractions are inexact.
+ROUNDING = 1e-9
+
 
 class BaseStageSearchCV(BaseSearchCV):
     """Base class of searches over a :class:`~sklearn_iis.SearchSpace`.
@@ -95,34 +98,60 @@ class BaseStageSearchCV(BaseSearchCV):
         ----------
         evaluate : Evaluation
             Call it with a list of candidates; `evaluate.remaining` is the budget left.
-            What is left of it when this method returns goes to candidates at random.
+            What is left of it when this method returns goes to :meth:`_spend_rest`.
 
         random_state : RandomState instance
             Determines the candidates.
         """
 
-    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
-        rng = check_random_state(self.random_state)
-        search_ctx = callback_ctx.subcontext(
-            task_name="search",
-            max_subtasks=self.n_iter * self.n_splits_,
-            sequential_subtasks=False,
-        ).call_on_fit_task_begin(estimator=self)
-        evaluate = Evaluation(self, evaluate_candidates, search_ctx)
-        # With nothing to choose there is one candidate, and nothing to search.
-        if self.space.dimensions:
-            self._search(evaluate, rng)
+    def _spend_rest(
+        self, evaluate: "Evaluation", random_state: np.random.RandomState
+    ) -> None:
+        """Spend the budget that the search left: on candidates at random."""
         evaluate(
             self.space.sample(
-                evaluate.remaining, random_state=rng, exclude=evaluate.candidates
+                evaluate.remaining,
+                random_state=random_state,
+                exclude=evaluate.candidates,
             )
         )
         if evaluate.remaining:
             warnings.warn(
                 f"n_iter={self.n_iter} candidates are asked for, but no more than "
                 f"{len(evaluate.candidates)} different ones were found in the space",
-                stacklevel=2,
+                stacklevel=3,
             )
+
+    def check_budget(self) -> None:
+        """Raise an error if the settings are wrong, or `n_iter` does not suffice.
+
+        Nothing is measured for it, so that a search in stages can tell at once.
+
+        Raises
+        ------
+        ValueError
+            If a setting, or the budget for this space, is not valid.
+        """
+        self._validate_params()
+
+    @property
+    def n_evaluations(self) -> int:
+        """How many evaluations are planned, those of all splits counting as one."""
+        return self.n_iter
+
+    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
+        self.check_budget()
+        rng = check_random_state(self.random_state)
+        search_ctx = callback_ctx.subcontext(
+            task_name="search",
+            max_subtasks=self.n_evaluations * self.n_splits_,
+            sequential_subtasks=False,
+        ).call_on_fit_task_begin(estimator=self)
+        evaluate = Evaluation(self, evaluate_candidates, search_ctx)
+        # With nothing to choose there is one candidate, and nothing to search.
+        if self.space.dimensions:
+            self._search(evaluate, rng)
+        self._spend_rest(evaluate, rng)
         search_ctx.call_on_fit_task_end(estimator=self)
 
     def _check_refit_for_multimetric(self, scores):
@@ -155,10 +184,11 @@ class Evaluation:
         self.evaluate_candidates = evaluate_candidates
         self.callback_ctx = callback_ctx
         self._scores: dict[tuple[tuple[str, float], ...], float] = {}
+        self._spent: float = 0
 
     @property
     def candidates(self) -> list[Candidate]:
-        """The candidates measured so far, in codes, in their order."""
+        """What was measured so far, in its order: codes, and further parameters."""
         return [dict(key) for key in self._scores]
 
     @property
@@ -173,11 +203,18 @@ class Evaluation:
         return np.nanmin(scores) if np.isfinite(scores).any() else None
 
     @property
-    def remaining(self) -> int:
-        """How many more candidates can be measured."""
-        return self.search.n_iter - len(self._scores)
+    def remaining(self) -> float:
+        """What is left of the budget: if each costs 1, the number of candidates."""
+        return self.search.n_iter - self._spent
 
-    def __call__(self, candidates: Iterable[Candidate]) -> np.ndarray:
+    def __call__(
+        self,
+        candidates: Iterable[Candidate],
+        *,
+        params: dict[str, Any] | None = None,
+        cost: float = 1,
+        **columns: Any,
+    ) -> np.ndarray:
         """Measure those of the candidates that were not measured before.
 
         Parameters
@@ -186,18 +223,32 @@ class Evaluation:
             Candidates, in codes, perhaps with codes of layers beyond their depths. If
             there are more than the remaining budget, the first ones are measured.
 
+        params : dict of str to object, default=None
+            A further parameter of the estimator, the same for all of them. The same
+            candidate with another value is another measurement.
+
+        cost : float, default=1
+            What each of them costs of the budget.
+
+        **columns : dict of str to object
+            Values for further columns of `cv_results_`, the same for all of them. Each
+            call has to give the same columns.
+
         Returns
         -------
         scores : ndarray of shape (n_candidates,)
             The scores; NaN for what failed, or was beyond the budget.
         """
-        keys = [tuple(self.search.space.active(codes).items()) for codes in candidates]
+        active = self.search.space.active
+        keys = [tuple((active(codes) | (params or {})).items()) for codes in candidates]
         new = [key for key in dict.fromkeys(keys) if key not in self._scores]
-        new = new[: self.remaining]
+        new = new[: int(self.remaining / cost + ROUNDING)]
         if new:
+            self._spent += cost * len(new)
             offset = len(self._scores) * self.search.n_splits_
             results = self.evaluate_candidates(
                 [dict(key) for key in new],
+                more_results={name: [v] * len(new) for name, v in columns.items()},
                 callback_ctx=_OffsetContext(self.callback_ctx, offset),
             )
             metric = next(key for key in results if key.startswith("mean_test_"))

@@ -1,11 +1,13 @@
 """Bayesian search: scikit-optimize's BayesSearchCV."""
 
 import warnings
+from copy import copy
 from numbers import Integral
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 from skopt import BayesSearchCV, Optimizer
+from skopt.learning import GaussianProcessRegressor
 from skopt.space import Categorical, Integer, Real
 from skopt.utils import point_asdict, point_aslist
 from threadpoolctl import threadpool_limits
@@ -17,11 +19,13 @@ from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 # A step of the Gaussian process takes time in the cube of the number of candidates.
 MAX_GAUSSIAN_PROCESS = 150
 
-GAUSSIAN_PROCESS = {"base_estimator": "GP", "acq_func": "EI"}
+# scikit-optimize would look for improvements by 0.01 at least, whatever the score is.
+EXPECTED_IMPROVEMENT = {"acq_func": "EI", "acq_func_kwargs": {"xi": 0.0}}
+GAUSSIAN_PROCESS = {"base_estimator": "GP", **EXPECTED_IMPROVEMENT}
 EXTRA_TREES = {
     "base_estimator": "ET",
-    "acq_func": "EI",
     "acq_optimizer_kwargs": {"n_points": 2000},
+    **EXPECTED_IMPROVEMENT,
 }
 
 
@@ -143,7 +147,13 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
             "random_state": random_state,
             **settings,
         }
-        return super()._make_optimizer(self.search_spaces)
+        optimizer = super()._make_optimizer(self.search_spaces)
+        surrogate = optimizer.base_estimator_
+        if self.space.conditions and type(surrogate) is GaussianProcessRegressor:
+            optimizer.base_estimator_ = _LayeredGaussianProcess.from_surrogate(
+                surrogate, self.space, optimizer.space
+            )
+        return optimizer
 
     def _propose(
         self, optimizer: Optimizer, n_points: int, evaluate: Evaluation
@@ -178,6 +188,59 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
                 if len(proposals) == n_points:
                     return proposals
                 optimizer.tell(point, min(losses))
+
+
+class _LayeredGaussianProcess(GaussianProcessRegressor):
+    """A Gaussian process that knows which layers a candidate has.
+
+    It is fitted to candidates that are filled up with a fixed code for each layer that
+    they lack. If a prediction depended on what is proposed for such a layer, a
+    candidate that is far from all others in nothing else would seem to be unknown.
+    """
+
+    @classmethod
+    def from_surrogate(cls, surrogate, space, transformed):
+        """Return it with the parameters of a Gaussian process over a skopt space."""
+        process = cls(**surrogate.get_params(deep=False))
+        ends = np.cumsum([d.transformed_size for d in transformed.dimensions])
+        columns = {
+            dimension.name: slice(end - dimension.transformed_size, end)
+            for dimension, end in zip(transformed.dimensions, ends, strict=True)
+        }
+        filling = space.complete({})
+        (process.filling,) = transformed.transform(
+            [[filling[dimension.name] for dimension in transformed.dimensions]]
+        )
+        process.layers = [
+            (columns[name], columns.get(depth), _least(space, depth, layer))
+            for name, (depth, layer) in space.conditions.items()
+        ]
+        return process
+
+    def __sklearn_clone__(self):
+        return copy(self)  # of what is never fitted itself
+
+    def predict(self, X, **kwargs):
+        missing = np.zeros(np.shape(X), dtype=bool)
+        for layer, depth, least in self.layers:
+            missing[:, layer] = True if depth is None else X[:, depth] < least
+        predictions = super().predict(np.where(missing, self.filling, X), **kwargs)
+        if not kwargs.get("return_mean_grad"):
+            return predictions
+        mean, deviation, *gradients = predictions
+        return mean, deviation, *(np.where(missing[0], 0, g) for g in gradients)
+
+
+def _least(space, depth, layer):
+    """Return the least value, of those scaled from 0 to 1, of a depth with a layer."""
+    dimension = space.dimensions.get(depth)
+    if dimension is None:  # a depth with a single value, which the layer is beyond
+        return None
+    n_lower = sum(
+        dimension.decode(code) <= layer
+        for code in range(dimension.low, dimension.high + 1)
+    )
+    return (n_lower - 0.5) / (dimension.high - dimension.low)
 
 
 def _surrogate(n_candidates):

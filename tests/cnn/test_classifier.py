@@ -185,6 +185,80 @@ def test_early_stopping(few):
     )
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        pytest.param({}, id="early stopping"),
+        pytest.param({"patience": 2, "learning_rate": 0.3}, id="stopped early"),
+        pytest.param({"early_stopping": False, "l1": 1e-4, "l2": 1e-3}, id="penalties"),
+        pytest.param(
+            {"module": Perceptron, "module__n_hidden": 16, "batch_size": 32},
+            id="own module, dropout",
+        ),
+        pytest.param({"random_state": np.random.RandomState(0)}, id="RandomState"),
+    ],
+)
+def test_going_on_is_training_straight_through(few, params):
+    """With warm_start, also from a copy, whatever torch's own random state is."""
+    images, labels = few
+    straight = clone(quick(max_epochs=12, **params)).fit(images, labels)
+    clf = clone(quick(max_epochs=1, warm_start=True, **params))
+    for n_epochs in (1, 4, 4, 5, 12):
+        torch.rand(3)
+        clf = pickle.loads(pickle.dumps(clf.set_params(max_epochs=n_epochs)))
+        clf.fit(images, labels)
+        assert clf.n_iter_ <= n_epochs
+    assert clf.n_iter_ == straight.n_iter_
+    assert [row["train_loss"] for row in clf.history_] == [
+        row["train_loss"] for row in straight.history_
+    ]
+    np.testing.assert_array_equal(
+        clf.predict_proba(images), straight.predict_proba(images)
+    )
+
+
+def test_predictions_on_the_way_are_those_of_fewer_epochs(few):
+    """A fit that may go on predicts with the best weights, as any other."""
+    images, labels = few
+    clf = quick(max_epochs=2, warm_start=True).fit(images, labels)
+    for n_epochs in (2, 5):
+        clf.set_params(max_epochs=n_epochs).fit(images, labels)
+        straight = quick(max_epochs=n_epochs).fit(images, labels)
+        np.testing.assert_array_equal(
+            clf.predict_proba(images), straight.predict_proba(images)
+        )
+
+
+def test_fit_starts_anew_unless_asked_to_go_on(few):
+    """Without warm_start, and in the first fit with it."""
+    images, labels = few
+    clf = quick(max_epochs=2).fit(images, labels)
+    assert clf.set_params(max_epochs=3).fit(images, labels).n_iter_ == 3
+    clf.set_params(warm_start=True, n_filters=4).fit(images[:100], labels[:100])
+    straight = quick(n_filters=4).fit(images[:100], labels[:100])
+    np.testing.assert_array_equal(
+        clf.predict_proba(images), straight.predict_proba(images)
+    )
+
+
+def test_going_on_with_something_else_is_refused(few):
+    """Other images, classes, parameters or fewer epochs; the fitted one is kept."""
+    images, labels = few
+    clf = quick(warm_start=True, n_filters=4).fit(images, labels)
+    probabilities = clf.predict_proba(images)
+    with pytest.raises(ValueError, match="got 100 of shape"):
+        clf.fit(images[:100], labels[:100])
+    with pytest.raises(ValueError, match=r"of shape \(4, 8, 1\)"):
+        clf.fit(images[:, :4], labels)
+    with pytest.raises(ValueError, match="same images"):
+        clf.fit(images, labels + 1)
+    with pytest.raises(ValueError, match="n_filters was 4 and is 5"):
+        clf.set_params(n_filters=5).fit(images, labels)
+    with pytest.raises(ValueError, match="max_epochs=2 must not be less than the 3"):
+        clf.set_params(n_filters=4, max_epochs=2).fit(images, labels)
+    np.testing.assert_array_equal(clf.predict_proba(images), probabilities)
+
+
 def test_history(few):
     """One entry an epoch; what concerns validation only with early stopping."""
     keys = {"epoch", "train_loss", "dur"}

@@ -1,10 +1,16 @@
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import stats
+from sklearn.base import clone
 from skopt import BayesSearchCV
 from skopt.learning import ExtraTreesRegressor, GaussianProcessRegressor
 
+from sklearn_iis import PerLayer, SearchSpace
 from sklearn_iis.searches import StageBayesSearchCV, _bayes
-from tests.formula import X, y
+from sklearn_iis.testing import X, y
 from tests.searches.test_base import make_search
 
 
@@ -58,3 +64,67 @@ def test_points_of_a_batch_differ(n_points):
     search = make_search("bayes", n_points=n_points, n_iter=24).fit(X, y)
     candidates = search.cv_results_["params"]
     assert len({tuple(codes.items()) for codes in candidates}) == 24
+
+
+LAYERED = {
+    "rate": stats.uniform(),
+    "n_layers": [1, 2, 4],
+    "widths": PerLayer(stats.randint(1, 9), depth="n_layers"),
+    "kinds": PerLayer(["a", "b", "c"], depth="n_layers"),
+}
+
+
+@pytest.fixture(params=["whole", "narrowed to a single depth"])
+def layered(request):
+    """Return a space, its fitted surrogate, and how candidates become its points."""
+    space = SearchSpace(LAYERED)
+    if request.param != "whole":
+        shallow = space.encode(
+            {"rate": 0.5, "n_layers": 2, "widths": (3, 3), "kinds": ("a", "b")}
+        )
+        space = space.narrow([shallow], margin=0, floor=0)
+        space._plain["n_layers"] = replace(space._plain["n_layers"], low=1, high=1)
+    search = StageBayesSearchCV(None, space)
+    optimizer = search._make_optimizer({"base_estimator": "GP"}, random_state=0)
+
+    def transform(candidates):
+        return optimizer.space.transform(
+            [
+                [codes[d.name] for d in optimizer.space.dimensions]
+                for codes in candidates
+            ]
+        )
+
+    rng = np.random.RandomState(0)
+    candidates = [space.complete(c) for c in space.sample(30, random_state=rng)]
+    scores = [codes["rate"] ** 2 + codes["widths[0]"] / 8 for codes in candidates]
+    surrogate = clone(optimizer.base_estimator_).fit(transform(candidates), scores)
+    return space, pickle.loads(pickle.dumps(surrogate)), transform
+
+
+# What the score does not depend on gets a length scale at its bound.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_predictions_do_not_depend_on_layers_that_a_candidate_lacks(layered):
+    space, surrogate, transform = layered
+    rng = np.random.RandomState(1)
+    gradients = {"return_mean_grad": True, "return_std_grad": True}
+    for codes in space.sample(50, random_state=rng):
+        drawn, redrawn = (
+            {name: d.rvs(rng) for name, d in space.dimensions.items()} for _ in range(2)
+        )
+        points = transform([drawn | codes, redrawn | codes, space.complete(codes)])
+        plain = GaussianProcessRegressor.predict(surrogate, points[-1:])
+        mean, deviation = surrogate.predict(points, return_std=True)
+        np.testing.assert_allclose(mean, np.repeat(plain, 3), atol=1e-9)
+        np.testing.assert_allclose(deviation, np.repeat(deviation[:1], 3), atol=1e-9)
+        slopes = surrogate.predict(points[:1], return_std=True, **gradients)[2:]
+        missing = np.any(points[0] != points[1:], axis=0)
+        for slope in slopes:
+            assert not slope[missing].any()
+            assert slope.any()
+
+
+def test_without_layers_the_surrogate_is_that_of_scikit_optimize():
+    search = StageBayesSearchCV(None, SearchSpace({"rate": stats.uniform()}))
+    optimizer = search._make_optimizer({"base_estimator": "GP"}, random_state=0)
+    assert type(optimizer.base_estimator_) is GaussianProcessRegressor

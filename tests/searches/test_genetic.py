@@ -5,7 +5,7 @@ from deap import creator
 from sklearn_iis import SearchSpace
 from sklearn_iis.searches import StageGASearchCV
 from sklearn_iis.searches._base import Evaluation
-from tests.formula import SPACE, X, y
+from sklearn_iis.testing import SPACE, X, y
 from tests.searches.test_base import make_search
 
 
@@ -17,7 +17,7 @@ class Batches:
         self.scores = []
         self.action = action
 
-    def __call__(self, candidates, callback_ctx):
+    def __call__(self, candidates, more_results, callback_ctx):
         self.action(len(self.sizes))
         self.sizes.append(len(candidates))
         self.scores += [-abs(codes["rate"] - 0.5) for codes in candidates]

@@ -3,7 +3,7 @@ from scipy import stats
 from sklearn.model_selection import RandomizedSearchCV
 
 from sklearn_iis.searches import StageRandomizedSearchCV
-from tests.formula import X, y
+from sklearn_iis.testing import X, y
 from tests.searches.test_base import make_search
 
 

@@ -1,0 +1,310 @@
+"""Hyperband: many candidates with few resources, the best of them with more."""
+
+import math
+import warnings
+from bisect import bisect_right
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from sklearn_iis._space import Candidate, distinct
+from sklearn_iis.searches._base import ROUNDING, BaseStageSearchCV, Evaluation
+
+# The resource that is found by itself: the epochs of CNNClassifier.
+RESOURCE = "max_epochs"
+
+
+class Rung(NamedTuple):
+    """A step of a bracket: how many candidates are measured, with which resources."""
+
+    n_candidates: int
+    n_resources: float
+
+
+class StageHyperbandSearchCV(BaseStageSearchCV):
+    """Random search that gives most resources to the best candidates: Hyperband [1]_.
+
+    A bracket of successive halving measures many candidates with few resources, the
+    best `1 / factor` of them with `factor` times as many, and so on until
+    `max_resources`. Hyperband runs several brackets, the first of which starts with
+    the most candidates and the fewest resources, while the last one is random search.
+    The brackets share the budget equally.
+
+    A candidate that failed is not promoted. A promoted one goes on with its training,
+    if this is known to give what training from the start gives: epochs of
+    `CNNClassifier`, `n_estimators` of scikit-learn's ensembles with `warm_start`, and
+    any parameter that an estimator with `warm_start` lists in an attribute
+    `warm_start_parameters`. Otherwise it is fitted again.
+
+    Parameters
+    ----------
+    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    pre_dispatch, random_state, error_score, return_train_score
+        See :class:`BaseStageSearchCV`. But `n_iter` is the budget in evaluations with
+        `max_resources`: one with fewer costs as much less, and one that goes on is
+        counted as if it did not. Seeds come first in the first bracket. A candidate has
+        a row in `cv_results_` for each amount of resources that it was measured with,
+        and that is one of its parameters.
+
+    resource : str, default=None
+        A numeric parameter of the estimator. None means the one called `max_epochs`,
+        in any step of a pipeline.
+
+    max_resources : int or float, default=None
+        The most resources that a candidate gets; whole numbers if this is one. None
+        means what the estimator has.
+
+    min_resources : int or float, default=None
+        The least resources. The first bracket starts with `max_resources` divided by a
+        power of `factor`, with no less than this. None means 1; there is no default if
+        `max_resources` is not a whole number.
+
+    factor : int, default=3
+        By which the resources grow, and the number of candidates shrinks; at least 2.
+
+    n_brackets : int, default=None
+        How many brackets there are; 1 is successive halving. None means one for each
+        number of promotions from 0 to the most that `min_resources` and the budget
+        allow: `k` brackets need an `n_iter` of `k ** 2`.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray or list
+        With these columns besides: `n_resources`, and `bracket`, which is the number of
+        promotions that the bracket has.
+
+    References
+    ----------
+    .. [1] L. Li, K. Jamieson, G. DeSalvo, A. Rostamizadeh, A. Talwalkar, "Hyperband: A
+       Novel Bandit-Based Approach to Hyperparameter Optimization", Journal of Machine
+       Learning Research 18(185), 2018, algorithm 1.
+    """
+
+    _parameter_constraints: dict = {
+        **BaseStageSearchCV._parameter_constraints,
+        "resource": [str, None],
+        "max_resources": [Interval(Real, 0, None, closed="neither"), None],
+        "min_resources": [Interval(Real, 0, None, closed="neither"), None],
+        "factor": [Interval(Integral, 2, None, closed="left")],
+        "n_brackets": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        space,
+        *,
+        n_iter=10,
+        seeds=None,
+        resource=None,
+        max_resources=None,
+        min_resources=None,
+        factor=3,
+        n_brackets=None,
+        scoring=None,
+        n_jobs=None,
+        refit=False,
+        cv=None,
+        verbose=0,
+        pre_dispatch="2*n_jobs",
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+    ):
+        super().__init__(
+            estimator,
+            space,
+            n_iter=n_iter,
+            seeds=seeds,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.resource = resource
+        self.max_resources = max_resources
+        self.min_resources = min_resources
+        self.factor = factor
+        self.n_brackets = n_brackets
+
+    @property
+    def n_evaluations(self) -> int:
+        """How many evaluations are planned, those of all splits counting as one."""
+        return sum(
+            rung.n_candidates for rungs in self._make_brackets() for rung in rungs
+        )
+
+    def check_budget(self) -> None:
+        """Raise an error if the settings are wrong, or there is no such resource."""
+        super().check_budget()
+        self._make_brackets()
+
+    def _search(
+        self, evaluate: Evaluation, random_state: np.random.RandomState
+    ) -> None:
+        waiting = distinct(self.seeds or [])
+        for rungs in self._make_brackets():
+            n_candidates = rungs[0].n_candidates
+            candidates, waiting = waiting[:n_candidates], waiting[n_candidates:]
+            seen = [*map(self.space.active, evaluate.candidates), *candidates]
+            candidates += self.space.sample(
+                n_candidates - len(candidates), random_state=random_state, exclude=seen
+            )
+            for rung in rungs:
+                self._forget(candidates[rung.n_candidates :])
+                candidates = candidates[: rung.n_candidates]
+                scores = self._measure(
+                    evaluate, candidates, rung.n_resources, bracket=len(rungs) - 1
+                )
+                ranked = np.argsort(-scores, kind="stable")
+                candidates = [candidates[i] for i in ranked if np.isfinite(scores[i])]
+            self._forget(candidates)
+
+    def _spend_rest(
+        self, evaluate: Evaluation, random_state: np.random.RandomState
+    ) -> None:
+        """Spend what is left: on candidates at random, with all resources."""
+        resource, _, most = self._find_resources()
+        n_candidates = int(evaluate.remaining + ROUNDING)
+        candidates = self.space.sample(
+            n_candidates,
+            random_state=random_state,
+            exclude=[
+                self.space.active(candidate)
+                for candidate in evaluate.candidates
+                if candidate[resource] == most
+            ],
+        )
+        self._measure(evaluate, candidates, most, bracket=0)
+        if len(candidates) < n_candidates:
+            n_distinct = len(distinct(map(self.space.active, evaluate.candidates)))
+            warnings.warn(
+                f"n_iter={self.n_iter} evaluations with {resource}={most} are asked "
+                f"for, but no more than {n_distinct} different candidates were found "
+                "in the space",
+                stacklevel=3,
+            )
+
+    def _measure(self, evaluate, candidates, n_resources, *, bracket):
+        resource, _, most = self._find_resources()
+        return evaluate(
+            candidates,
+            params={resource: n_resources},
+            cost=n_resources / most,
+            n_resources=n_resources,
+            bracket=bracket,
+        )
+
+    def _forget(self, candidates: Iterable[Candidate]) -> None:
+        """Remove what was kept for the fits of candidates to go on from."""
+        checkpoints = getattr(self.estimator, "checkpoints", None)
+        if checkpoints is not None:
+            for codes in candidates:
+                checkpoints.discard(codes)
+
+    def _find_resources(self) -> tuple[str, Any, Any]:
+        """Return the parameter that is the resource, its least and largest value."""
+        resource = self._find_resource()
+        most = self.max_resources or self.estimator.estimator.get_params()[resource]
+        if not isinstance(most, int | float | np.number) or not most > 0:
+            raise ValueError(
+                f"max_resources must be a number > 0, and {resource} is {most!r}"
+            )
+        if self.min_resources is None and not isinstance(most, Integral):
+            raise ValueError(
+                f"min_resources must be given, as {resource}={most!r} is not a whole "
+                "number: the least value that is worth a try"
+            )
+        least = self.min_resources or 1
+        if least > most:
+            raise ValueError(
+                f"min_resources={least} must not be more than max_resources={most}"
+            )
+        return resource, least, most
+
+    def _find_resource(self):
+        estimator = self.estimator.estimator
+        params = estimator.get_params()
+        resource = self.resource
+        if resource is None:
+            found = [name for name in params if name.rpartition("__")[2] == RESOURCE]
+            if len(found) != 1:
+                raise ValueError(
+                    f"{type(estimator).__name__} has {len(found)} parameters called "
+                    f"{RESOURCE!r}: name the parameter that is the resource, such as "
+                    'the number of trees, by search_params={"resource": ...}'
+                )
+            resource = found[0]
+        if resource not in params:
+            raise ValueError(
+                f"resource={resource!r} is no parameter of {type(estimator).__name__}; "
+                f"it has {sorted(params)}"
+            )
+        if resource in self.space.names or resource in (self.estimator.fixed or {}):
+            raise ValueError(
+                f"{resource!r} cannot be the resource, as it is searched itself, or "
+                "what the sizes are values of"
+            )
+        return resource
+
+    def _make_brackets(self) -> list[list[Rung]]:
+        """Plan the brackets, the one with the most rungs first."""
+        _, least, most = self._find_resources()
+        n_promotions = math.floor(math.log(most / least, self.factor) + ROUNDING)
+        # A bracket of k rungs costs k evaluations with all resources, or more.
+        if self.n_brackets is None:
+            n_promotions = min(n_promotions, math.isqrt(self.n_iter) - 1)
+            n_brackets = n_promotions + 1
+        else:
+            n_promotions = min(n_promotions, self.n_iter // self.n_brackets - 1)
+            n_promotions = max(n_promotions, 0)
+            n_brackets = min(self.n_brackets, n_promotions + 1)
+        brackets = []
+        budget = float(self.n_iter)
+        for i in range(n_brackets):
+            bracket = _Bracket(n_promotions - i, most, self.factor)
+            n_candidates = bracket.most_candidates(budget / (n_brackets - i))
+            budget -= bracket.cost(n_candidates)
+            brackets.append(bracket.rungs(n_candidates))
+        return brackets
+
+
+class _Bracket(NamedTuple):
+    """Successive halving, whatever the number of candidates is."""
+
+    n_promotions: int
+    max_resources: float
+    factor: int
+
+    def rungs(self, n_candidates: int) -> list[Rung]:
+        return [
+            Rung(
+                n_candidates // self.factor**i,
+                self._resources(self.n_promotions - i),
+            )
+            for i in range(self.n_promotions + 1)
+        ]
+
+    def cost(self, n_candidates: int) -> float:
+        """Return what it takes, in evaluations with all resources."""
+        return sum(n * r / self.max_resources for n, r in self.rungs(n_candidates))
+
+    def most_candidates(self, budget: float) -> int:
+        """Return the largest number of candidates that a budget allows."""
+        most = math.ceil(
+            budget * self.max_resources / self._resources(self.n_promotions)
+        )
+        return bisect_right(range(most + 1), budget + ROUNDING, key=self.cost) - 1
+
+    def _resources(self, n_promotions_left):
+        # With no more than the exact fraction, `factor ** k` candidates cost `k + 1`.
+        resources = self.max_resources / self.factor**n_promotions_left
+        return int(resources) if isinstance(self.max_resources, Integral) else resources

@@ -1,0 +1,265 @@
+"""Bayesian search by random forests: SMAC3."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from numbers import Integral
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from ConfigSpace import (
+    CategoricalHyperparameter,
+    Configuration,
+    ConfigurationSpace,
+    InCondition,
+    UniformFloatHyperparameter,
+    UniformIntegerHyperparameter,
+)
+from sklearn.utils._param_validation import Interval
+from smac import HyperparameterOptimizationFacade as Facade
+from smac import Scenario
+from smac.main.exceptions import ConfigurationSpaceExhaustedException
+from smac.model.random_forest.random_forest import RandomForest
+from smac.runhistory import StatusType, TrialInfo, TrialValue
+
+from sklearn_iis._dimension import Continuous
+from sklearn_iis._space import SearchSpace
+from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+
+
+class StageSMACSearchCV(BaseStageSearchCV):
+    """Bayesian search by SMAC3's facade for hyperparameter optimization [1]_.
+
+    A random forest predicts the scores, and candidates of high expected improvement are
+    measured. Layers beyond its depth are no part of a candidate, and of no influence.
+
+    Parameters
+    ----------
+    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    pre_dispatch, random_state, error_score, return_train_score
+        See :class:`BaseStageSearchCV`. SMAC logs nothing unless `verbose` > 0.
+
+    n_points : int, default=2
+        Candidates proposed by the same forest, and measured in parallel. What is
+        proposed depends on it, and not on `n_jobs`; to keep workers busy, `n_points`
+        times the number of splits should be `n_jobs` at least. SMAC's own default is 8.
+
+    n_initial : int, default=None
+        Candidates of the initial design: seeds, and points of a Sobol sequence. None
+        means a third of `n_iter`, at most 10.
+
+    References
+    ----------
+    .. [1] M. Lindauer et al. "SMAC3: a versatile Bayesian optimization package for
+       hyperparameter optimization". Journal of Machine Learning Research 23(54), 2022.
+    """
+
+    _parameter_constraints: dict = {
+        **BaseStageSearchCV._parameter_constraints,
+        "n_points": [Interval(Integral, 1, None, closed="left")],
+        "n_initial": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        space,
+        *,
+        n_iter=10,
+        seeds=None,
+        n_points=2,
+        n_initial=None,
+        scoring=None,
+        n_jobs=None,
+        refit=False,
+        cv=None,
+        verbose=0,
+        pre_dispatch="2*n_jobs",
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+    ):
+        super().__init__(
+            estimator,
+            space,
+            n_iter=n_iter,
+            seeds=seeds,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.n_points = n_points
+        self.n_initial = n_initial
+
+    def _search(
+        self, evaluate: Evaluation, random_state: np.random.RandomState
+    ) -> None:
+        config_space = make_config_space(self.space)
+        # A configuration rounds its values, and the seeds are measured as they are.
+        seeds = {
+            Configuration(config_space, self.space.active(codes)): codes
+            for codes in (self.seeds or [])[: self.n_iter]
+        }
+        with _quiet(self.verbose):
+            facade, n_points = self._make_facade(config_space, [*seeds], random_state)
+        untold: list[tuple[TrialInfo, float]] = []
+        while evaluate.remaining:
+            with _quiet(self.verbose):
+                trials = _ask(facade, min(n_points, int(evaluate.remaining)))
+            if not trials:
+                break
+            n_points = self.n_points
+            scores = evaluate(
+                [seeds.get(t.config) or self._to_codes(t.config) for t in trials]
+            )
+            untold += zip(trials, scores, strict=True)
+            # There is no cost for what fails before anything has a score.
+            if evaluate.worst is not None:
+                with _quiet(self.verbose):
+                    for trial, score in untold:
+                        _tell(facade, trial, score, evaluate.worst)
+                untold = []
+
+    def _make_facade(self, config_space, seeds, random_state):
+        """Return SMAC's facade, and how many configurations its initial design has."""
+        n_initial = self.n_initial or min(10, -(-self.n_iter // 3))
+        with TemporaryDirectory() as directory:
+            scenario = Scenario(
+                config_space,
+                # Written to by the constructor of the facade, and not needed again.
+                output_directory=Path(directory),
+                deterministic=True,
+                n_trials=self.n_iter,
+                seed=random_state.randint(2**31),
+            )
+            # SMAC would measure its own points first.
+            sobol = Facade.get_initial_design(
+                scenario,
+                n_configs=max(0, min(n_initial, self.n_iter) - len(seeds)),
+                max_ratio=1,
+            )
+            initial = seeds + sobol.select_configurations()
+            facade = Facade(
+                scenario,
+                model=_make_forest(scenario),
+                initial_design=Facade.get_initial_design(
+                    scenario, n_configs=0, additional_configs=initial
+                ),
+                config_selector=Facade.get_config_selector(
+                    scenario, retrain_after=self.n_points
+                ),
+                logging_level=False,
+                overwrite=True,
+            )
+        return facade, len(initial)
+
+    def _to_codes(self, config):
+        dimensions = self.space.dimensions
+        return {name: dimensions[name].clip(code) for name, code in config.items()}
+
+
+def make_config_space(space: SearchSpace) -> ConfigurationSpace:
+    """Return a search space in codes as SMAC wants it.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        What is searched.
+
+    Returns
+    -------
+    config_space : ConfigurationSpace
+        Its dimensions, but those of layers that no candidate has, and the conditions
+        that the others are under.
+    """
+    config_space = ConfigurationSpace()
+    depth_codes = {name: _depth_codes(space, name) for name in space.conditions}
+    for name, dimension in space.dimensions.items():
+        if depth_codes.get(name) != []:
+            config_space.add(_make_hyperparameter(name, dimension))
+    for name, codes in depth_codes.items():
+        if codes:
+            depth = config_space[space.conditions[name][0]]
+            config_space.add(InCondition(config_space[name], depth, codes))
+    return config_space
+
+
+def _depth_codes(space, name):
+    """Return the codes of the depths at which a layer is there."""
+    depth, layer = space.conditions[name]
+    dimension = space.dimensions.get(depth)
+    if dimension is None:
+        # There is a single depth left, and only layers beyond it are conditional.
+        return []
+    codes = range(dimension.low, dimension.high + 1)
+    return [code for code in codes if dimension.decode(code) > layer]
+
+
+def _make_hyperparameter(name, dimension):
+    low, high = dimension.low, dimension.high
+    if isinstance(dimension, Continuous):
+        return UniformFloatHyperparameter(name, low, high)
+    if dimension.ordered:
+        return UniformIntegerHyperparameter(name, low, high)
+    return CategoricalHyperparameter(name, range(low, high + 1))
+
+
+def _make_forest(scenario):
+    """Return the random forest of SMAC's facade, but faster.
+
+    SMAC allows for a million leaves, and scikit-learn sets memory for them aside, which
+    takes longer than all else; no tree has more than there are trials. Threads take
+    longer than they save.
+    """
+    return RandomForest(
+        scenario.configspace,
+        log_y=True,
+        ratio_features=1.0,
+        min_samples_split=2,
+        min_samples_leaf=1,
+        max_leaf_nodes=max(2, scenario.n_trials),
+        n_jobs=1,
+        seed=scenario.seed,
+    )
+
+
+def _ask(facade: Facade, n_points: int) -> list[TrialInfo]:
+    """Return the next trials; fewer if SMAC finds no more."""
+    trials: list[TrialInfo] = []
+    with suppress(StopIteration, ConfigurationSpaceExhaustedException):
+        while len(trials) < n_points:
+            trials.append(facade.ask())
+    return trials
+
+
+def _tell(facade: Facade, trial: TrialInfo, score: float, worst: float) -> None:
+    if np.isnan(score):
+        value = TrialValue(cost=-float(worst), status=StatusType.CRASHED)
+    else:
+        value = TrialValue(cost=-float(score))
+    facade.tell(trial, value, save=False)
+
+
+@contextmanager
+def _quiet(verbose: int) -> Iterator[None]:
+    """Have SMAC log nothing for a while, unless it should."""
+    logger = logging.getLogger("smac")
+    level = logger.level
+    if not verbose:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            # It calls deprecated methods, and takes means of nothing for its log.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,286 @@
+import warnings
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_iis import IISSearchCV, PerLayer, SearchSpace
+from sklearn_iis.searches import StageGridSearchCV
+from sklearn_iis.testing import FormulaClassifier, X, y
+from tests.searches.test_base import make_search
+
+RATE = {"rate": stats.loguniform(1e-4, 1)}
+PLAIN = {**RATE, "degree": stats.randint(1, 8), "kind": ["a", "b", "c"]}
+LAYERS = {"n_layers": [1, 2, 3], "widths": PerLayer(stats.randint(2, 12), "n_layers")}
+
+
+def make_grid(space, **settings):
+    return make_search("grid", space, **settings)
+
+
+def fit_silently(search):
+    """Fit a search that tells that some hyperparameters are held."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*are not searched", UserWarning)
+        return search.fit(X, y)
+
+
+def levels_of(search):
+    """The codes of each dimension, in their order."""
+    codes = search.cv_results_["params"]
+    names = search.space.dimensions
+    return {name: sorted({c[name] for c in codes if name in c}) for name in names}
+
+
+def test_it_is_a_grid_search():
+    search = make_grid(PLAIN).fit(X, y)
+    assert isinstance(search, GridSearchCV)
+    assert isinstance(search, StageGridSearchCV)
+
+
+def test_levels_are_the_middles_of_equal_cells():
+    search = make_grid(PLAIN, n_iter=50, n_levels=4).fit(X, y)
+    levels = levels_of(search)
+    np.testing.assert_allclose(levels["rate"], [1 / 8, 3 / 8, 5 / 8, 7 / 8])
+    assert levels["degree"] == [0, 2, 4, 6]
+    assert levels["kind"] == [0, 1, 2]
+    assert len(search.cv_results_["params"]) == 4 * 4 * 3
+
+
+@pytest.mark.parametrize("n_values", range(2, 12))
+def test_levels_of_discrete_hyperparameters_are_distinct_and_symmetric(n_values):
+    for n in range(1, n_values + 1):
+        search = make_grid({"degree": list(range(1, n_values + 1))}, n_iter=n)
+        (levels,) = (grid["degree"] for grid in search.param_grid)
+        assert len(set(levels)) == n
+        assert set(levels) <= set(range(n_values))
+        # What the lower one of two middles is, is the upper one from the other end.
+        mirrored = [n_values - 1 - level for level in reversed(levels)]
+        assert max(np.subtract(mirrored, levels)) <= 1
+        gaps = np.diff([-1 - levels[0], *levels])
+        assert gaps.max() <= -(-n_values // n) + 1
+
+
+def test_levels_of_a_distribution_without_bounds_are_quantiles():
+    search = make_grid({"rate": stats.norm(0.5, 0.01)}, n_iter=3).fit(X, y)
+    rates = [search.estimator.decode(c)["rate"] for c in search.cv_results_["params"]]
+    expected = stats.norm(0.5, 0.01).ppf([1 / 6, 1 / 2, 5 / 6])
+    np.testing.assert_allclose(rates, expected)
+
+
+def test_levels_follow_a_narrowed_range():
+    whole = SearchSpace(PLAIN)
+    good = {"rate": 0.5, "degree": 3, "kind": 1}
+    space = whole.narrow([good], margin=0.1, floor=0)
+    search = make_grid(space, n_iter=100, n_levels=2).fit(X, y)
+    np.testing.assert_allclose(levels_of(search)["rate"], [0.45, 0.55])
+    # The values 2, 3 and 4 are there, and the cells are [2, 3.5) and [3.5, 5).
+    assert levels_of(search)["degree"] == [2, 4]
+
+
+def test_fewer_levels_where_there_are_fewer_values():
+    space = {**RATE, "degree": [1, 2]}
+    search = make_grid(space, n_iter=50, n_levels=5).fit(X, y)
+    assert [len(levels) for levels in levels_of(search).values()] == [5, 2]
+
+
+def test_number_of_levels_by_name():
+    space = SearchSpace({**RATE, **LAYERS})
+    n_levels = {"rate": 2, "n_layers": 3, "widths": 2, "widths[0]": 4}
+    search = make_grid(space, n_iter=500, n_levels=n_levels).fit(X, y)
+    counts = {name: len(levels) for name, levels in levels_of(search).items()}
+    expected = {"rate": 2, "n_layers": 3, "widths[0]": 4}
+    assert counts == expected | {"widths[1]": 2, "widths[2]": 2}
+    # The others get as many as fit, 7 * 5 * 3 would be one too many.
+    search = make_grid(PLAIN, n_iter=104, n_levels={"rate": 5}).fit(X, y)
+    assert [len(levels) for levels in levels_of(search).values()] == [5, 6, 3]
+
+
+@pytest.mark.parametrize(
+    ("n_iter", "expected"),
+    [
+        (12, [2, 2, 3]),
+        (17, [2, 2, 3]),
+        (18, [3, 2, 3]),
+        (26, [3, 2, 3]),
+        (27, [3, 3, 3]),
+        (84, [5, 5, 3]),
+        (1000, [47, 7, 3]),
+    ],
+)
+def test_the_finest_grid_that_fits(n_iter, expected):
+    search = make_grid(PLAIN, n_iter=n_iter).fit(X, y)
+    assert [len(levels) for levels in levels_of(search).values()] == expected
+    assert len(search.cv_results_["params"]) == np.prod(expected)
+
+
+def test_every_candidate_with_its_own_layers_once():
+    search = make_grid(LAYERS, n_iter=14, n_levels=2)
+    assert search.n_evaluations == 2 + 2 * 2 * 2  # depths 1 and 3
+    search = make_grid(LAYERS, n_iter=14, n_levels={"n_layers": 3, "widths": 2})
+    codes = search.fit(X, y).cv_results_["params"]
+    assert search.n_evaluations == len(codes) == 2 + 4 + 8
+    found = [tuple(c.values()) for c in codes]
+    expected = [
+        (depth, *widths)
+        for depth in range(3)
+        for widths in product((2, 7), repeat=depth + 1)
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_two_depths():
+    space = {
+        **LAYERS,
+        "degree": [1, 2],
+        "size": [1, 2],
+        "rate": stats.loguniform(0.1, 1),
+    }
+    dense = SearchSpace({**space, "kind": PerLayer(["a", "b"], depth="degree")})
+    search = make_grid(dense, n_iter=500, n_levels={"widths": 2, "rate": 1})
+    # (2 + 4 + 8) networks, (2 + 4) tuples of kinds, 2 sizes
+    assert search.n_evaluations == 14 * 6 * 2
+    points = [
+        tuple(codes.items()) for grid in search.param_grid for codes in _points(grid)
+    ]
+    assert len(set(points)) == len(points) == search.n_evaluations
+
+
+def _points(grid):
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def test_a_depth_of_one_value_is_no_dimension():
+    space = {"n_layers": [2], "widths": PerLayer(stats.randint(2, 12), "n_layers")}
+    search = make_grid(space, n_iter=9).fit(X, y)
+    assert [len(levels) for levels in levels_of(search).values()] == [3, 3]
+
+
+def test_what_the_budget_does_not_allow_is_held_with_a_warning():
+    search = make_grid({**PLAIN, **LAYERS}, n_iter=4)
+    with pytest.warns(UserWarning, match=r"n_iter=4 .* \['kind', 'n_layers', 'widt"):
+        search.fit(X, y)
+    levels = levels_of(search)
+    assert [len(levels[name]) for name in ("rate", "degree")] == [2, 2]
+    middle = search.space.complete({})
+    for name in ("kind", "n_layers", "widths[0]", "widths[1]"):
+        assert levels[name] == [middle[name]]
+
+
+def test_what_is_held_has_the_value_of_the_best_seed():
+    space = SearchSpace({**PLAIN, **LAYERS})
+    best = {"rate": 0.3, "degree": 6, "kind": 2, "n_layers": 0, "widths[0]": 9}
+    other = space.sample(1, random_state=0)
+    search = fit_silently(make_grid(space, n_iter=6, seeds=[best, *other]))
+    candidates = search.cv_results_["params"]
+    assert candidates[:2] == [best, *other]
+    assert len(candidates) == 6
+    for codes in candidates[2:]:
+        held = {name: codes[name] for name in ("kind", "n_layers", "widths[0]")}
+        assert held.items() <= best.items()
+
+
+def test_nothing_fits_but_the_best_seed():
+    seeds = SearchSpace(PLAIN).sample(3, random_state=0)
+    search = fit_silently(make_grid(PLAIN, n_iter=3, seeds=seeds))
+    assert search.cv_results_["params"] == seeds
+    search = fit_silently(make_grid(PLAIN, n_iter=2, seeds=seeds))
+    assert search.cv_results_["params"] == seeds[:2]
+
+
+def test_what_is_asked_to_be_held_is_held_without_a_warning():
+    search = make_grid(PLAIN, n_iter=6, n_levels={"degree": 1}).fit(X, y)
+    assert [len(levels) for levels in levels_of(search).values()] == [2, 1, 3]
+    assert levels_of(search)["degree"] == [3]
+
+
+def test_seeds_on_the_grid_cost_nothing():
+    space = {"degree": [1, 2, 3], "kind": ["a", "b"]}
+    seeds = SearchSpace(space).sample(2, random_state=0)
+    search = make_grid(space, n_iter=6, seeds=seeds, n_levels=3).fit(X, y)
+    assert search.cv_results_["params"][:2] == seeds
+    assert len(search.cv_results_["params"]) == 6
+
+
+def test_a_grid_too_large_is_an_error():
+    message = r"n_levels=3 makes a grid of 27 candidates, 27 with .*n_iter=26: raise it"
+    search = make_grid(PLAIN, n_iter=26, n_levels=3)
+    with pytest.raises(ValueError, match=message):
+        search.check_budget()
+    with pytest.raises(ValueError, match=message):
+        search.fit(X, y)
+    assert not hasattr(search, "cv_results_")
+    seeds = SearchSpace(PLAIN).sample(2, random_state=0)
+    search = make_grid(PLAIN, n_iter=28, n_levels=3, seeds=seeds)
+    with pytest.raises(ValueError, match="27 candidates, 29 with the seeds"):
+        search.fit(X, y)
+    search.set_params(n_iter=29).fit(X, y)
+    assert len(search.cv_results_["params"]) == 29
+
+
+def test_a_huge_grid_is_not_made_to_be_refused():
+    space = {f"x{i}": stats.uniform() for i in range(60)}
+    with pytest.raises(ValueError, match=f"a grid of {10**60} candidates"):
+        make_grid(space, n_levels=10).check_budget()
+
+
+def test_a_late_stage_too_small_is_refused_before_anything_is_measured():
+    class Untouchable(FormulaClassifier):
+        def fit(self, X, y):
+            raise AssertionError
+
+    search = IISSearchCV(
+        Untouchable(),
+        PLAIN,
+        sizes=(1, 2),
+        size_param="size",
+        n_iter=(30, 26),
+        search="grid",
+        search_params={"n_levels": 3},
+        error_score="raise",
+    )
+    with pytest.raises(ValueError, match=r"27 candidates.* n_iter=26"):
+        search.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("n_levels", "message"),
+    [
+        (0, "The 'n_levels' parameter"),
+        ({"rat": 3}, r"n_levels names \['rat'\], but the hyperparameters are"),
+        ({"rate": 0}, r"n_levels\['rate'\] must be an int >= 1, got 0"),
+        ({"rate": 2.5}, r"n_levels\['rate'\] must be an int >= 1, got 2.5"),
+        ({"kind": 2}, "n_levels names 'kind', which has no order"),
+    ],
+)
+def test_bad_numbers_of_levels(n_levels, message):
+    with pytest.raises(ValueError, match=message):
+        make_grid(PLAIN, n_levels=n_levels).fit(X, y)
+
+
+def test_the_same_whatever_the_random_state_is():
+    first, second = (
+        make_grid(PLAIN, n_iter=30, random_state=seed).fit(X, y) for seed in (0, 1)
+    )
+    assert first.cv_results_["params"] == second.cv_results_["params"]
+
+
+def test_stages_have_finer_and_finer_grids():
+    search = IISSearchCV(
+        FormulaClassifier(),
+        PLAIN,
+        sizes=(1, 2),
+        size_param="size",
+        n_iter=27 + 3,
+        search="grid",
+        cv=2,
+        n_seeds=2,
+    )
+    search.set_params(n_iter=(27, 29)).fit(X, y)
+    first, second = (levels_of(stage)["rate"] for stage in search.stages_)
+    assert len(first) == 3
+    assert np.ptp(second) < np.ptp(first)
+    # The optimum is in the middle, where a level is in both stages.
+    assert search.best_params_["rate"] == pytest.approx(0.01, rel=0.5)

@@ -1,0 +1,392 @@
+"""Hyperband: its plan, its resources, and fits that go on."""
+
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform, randint, uniform
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import ShuffleSplit
+from sklearn.pipeline import Pipeline
+
+from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, SearchSpace
+from sklearn_iis._trial import Trial, TrialScorer
+from sklearn_iis.cnn._net import ImageClassifierNet
+from sklearn_iis.searches import get_search
+
+SPACE = {"rate": loguniform(1e-4, 1)}
+X, y = load_iris(return_X_y=True)
+SPLITS = list(ShuffleSplit(2, random_state=0).split(X))
+
+
+class Learner(ClassifierMixin, BaseEstimator):
+    """It gets better with epochs; the optimum is at rate=0.01. Below 0.001 it fails."""
+
+    fitted = Counter()  # (rate, max_epochs) -> fits
+
+    def __init__(self, rate=0.1, max_epochs=81):
+        self.rate = rate
+        self.max_epochs = max_epochs
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.fitted[self.rate, self.max_epochs] += 1
+        if self.rate < 0.001:
+            raise RuntimeError("too slow")
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+    def score(self, X, y):
+        return -((math.log10(self.rate) + 2) ** 2) - 1 / self.max_epochs
+
+
+def score(estimator, X, y):
+    return estimator.score(X, y)
+
+
+def make_search(estimator=None, space=SPACE, **settings):
+    space = SearchSpace(space)
+    return get_search("hyperband")(
+        Trial(estimator or Learner(), space),
+        space,
+        scoring=TrialScorer(score),
+        cv=SPLITS,
+        **settings,
+    )
+
+
+def plan(n_iter, **settings):
+    """Return (number of candidates, resources) of each rung of each bracket."""
+    brackets = make_search(n_iter=n_iter, **settings)._make_brackets()
+    return [[tuple(rung) for rung in rungs] for rungs in brackets]
+
+
+def cost(brackets, max_resources=81):
+    return sum(n * r for rungs in brackets for n, r in rungs) / max_resources
+
+
+def test_brackets_are_those_of_the_paper():
+    """Table 1 of Li et al. 2018: R = 81, eta = 3, 5 R a bracket.
+
+    The paper's formula spends less than that in two of the brackets; here it is spent.
+    """
+    paper = [
+        [(81, 1), (27, 3), (9, 9), (3, 27), (1, 81)],
+        [(34, 3), (11, 9), (3, 27), (1, 81)],
+        [(15, 9), (5, 27), (1, 81)],
+        [(8, 27), (2, 81)],
+        [(5, 81)],
+    ]
+    ours = plan(25)
+    assert ours[0] == paper[0]
+    assert [[r for _, r in rungs] for rungs in ours] == [
+        [r for _, r in rungs] for rungs in paper
+    ]
+    for rungs, rungs_of_paper in zip(ours, paper, strict=True):
+        pairs = zip(rungs, rungs_of_paper, strict=True)
+        assert all(0 <= n - n_of_paper <= 2 for (n, _), (n_of_paper, _) in pairs)
+    assert cost(paper) < cost(ours) <= 25
+
+
+@pytest.mark.parametrize("n_iter", [1, 2, 3, 4, 10, 27, 64, 250])
+@pytest.mark.parametrize("factor", [2, 3, 5])
+@pytest.mark.parametrize("n_brackets", [None, 1, 2])
+def test_plan_spends_the_budget(n_iter, factor, n_brackets):
+    """Never more than it; and of one more candidate in the last bracket, too much."""
+    brackets = plan(n_iter, factor=factor, n_brackets=n_brackets)
+    assert cost(brackets) <= n_iter + 1e-9
+    one_more = [(rung[0] + 1, rung[1]) for rung in brackets[-1]]
+    assert cost([*brackets[:-1], one_more]) > n_iter
+    for rungs in brackets:
+        assert rungs[-1][0] >= 1
+        assert rungs[-1][1] == 81
+        assert [n for n, _ in rungs] == [
+            rungs[0][0] // factor**i for i in range(len(rungs))
+        ]
+        for (_, less), (_, more) in pairwise(rungs):
+            assert factor * less <= more < factor * (less + 1)
+
+
+def test_one_bracket_is_successive_halving():
+    assert plan(10, n_brackets=1) == [[(162, 1), (54, 3), (18, 9), (6, 27), (2, 81)]]
+    assert plan(4, n_brackets=1) == [[(27, 3), (9, 9), (3, 27), (1, 81)]]
+    assert plan(10, n_brackets=1, min_resources=9) == [[(32, 9), (10, 27), (3, 81)]]
+
+
+def test_resources_may_be_fractions():
+    settings = {"resource": "rate", "space": {"max_epochs": [1, 2]}}
+    brackets = plan(4, max_resources=1.0, min_resources=0.2, **settings)
+    assert [[r for _, r in rungs] for rungs in brackets] == [[1 / 3, 1.0], [1.0]]
+
+
+def test_the_best_are_promoted():
+    search = make_search(n_iter=25, random_state=0)
+    with pytest.warns(UserWarning, match="non-finite"):
+        results = search.fit(X, y).cv_results_
+    rows = list(
+        zip(
+            results["bracket"],
+            results["n_resources"],
+            (codes["rate"] for codes in results["params"]),
+            results["mean_test_score"],
+            strict=True,
+        )
+    )
+    assert [codes["max_epochs"] for codes in results["params"]] == list(
+        results["n_resources"]
+    )
+    assert sorted(set(results["bracket"]), reverse=True) == [4, 3, 2, 1, 0]
+    for bracket in range(1, 5):
+        resources = sorted({r for b, r, _, _ in rows if b == bracket})
+        assert len(resources) == bracket + 1
+        for less, more in pairwise(resources):
+            before = {c: s for b, r, c, s in rows if (b, r) == (bracket, less)}
+            promoted = [c for b, r, c, _ in rows if (b, r) == (bracket, more)]
+            valid = {c: s for c, s in before.items() if np.isfinite(s)}
+            assert promoted == sorted(valid, key=valid.get)[::-1][: len(promoted)]
+    assert search.best_params_["max_epochs"] == 81
+
+
+def test_what_failures_leave_goes_to_candidates_with_all_resources():
+    """Their budget is not lost."""
+    search = make_search(space={"rate": uniform(1e-6, 1.5e-3)}, n_iter=16)
+    with pytest.warns(UserWarning, match="non-finite"):
+        results = search.set_params(random_state=0).fit(X, y).cv_results_
+    spent = sum(results["n_resources"]) / 81
+    assert 15 < spent <= 16 + 1e-9
+    assert cost(search._make_brackets()) > spent - 16 / 81 * 80
+    failed = np.isnan(results["mean_test_score"])
+    assert failed.any()
+    for codes, fails in zip(results["params"], failed, strict=True):
+        if fails:
+            rows = [c["rate"] for c in results["params"]].count(codes["rate"])
+            assert rows == 1
+
+
+def test_seeds_are_measured_first_and_may_be_promoted():
+    seeds = [{"rate": 1 / 3}, {"rate": 0.9}, {"rate": 1 / 3}]
+    space = {"rate": loguniform(1e-3, 1)}
+    search = make_search(space=space, n_iter=9, seeds=seeds, random_state=0)
+    results = search.fit(X, y).cv_results_
+    assert results["params"][:2] == [
+        {"rate": 1 / 3, "max_epochs": 9},
+        {"rate": 0.9, "max_epochs": 9},
+    ]
+    assert {"rate": 1 / 3, "max_epochs": 81} in results["params"]
+    assert {"rate": 0.9, "max_epochs": 81} not in results["params"]
+
+
+def test_a_small_space_is_measured_with_all_resources():
+    space = {"rate": [0.01, 0.1, 1.0]}
+    search = make_search(space=space, n_iter=9, random_state=0)
+    with pytest.warns(UserWarning, match="no more than 3 different candidates"):
+        results = search.fit(X, y).cv_results_
+    full = [c["rate"] for c in results["params"] if c["max_epochs"] == 81]
+    assert sorted(full) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"resource": "epochs"}, r"'epochs' is no parameter of Learner.*'max_epochs'"),
+        ({"resource": "rate"}, "'rate' cannot be the resource"),
+        ({"estimator": SGDClassifier()}, "0 parameters called 'max_epochs'"),
+        ({"estimator": Learner(max_epochs=None)}, "max_epochs is None"),
+        ({"max_resources": 1.5}, "min_resources must be given"),
+        ({"min_resources": 90}, "min_resources=90 must not be more than"),
+    ],
+)
+def test_wrong_resources_are_told_before_anything_is_measured(settings, message):
+    search = make_search(**settings)
+    with pytest.raises(ValueError, match=message):
+        search.check_budget()
+    with pytest.raises(ValueError, match=message):
+        search.fit(X, y)
+
+
+def test_sizes_cannot_be_the_resource():
+    search = IISSearchCV(
+        Learner(),
+        SPACE,
+        search="hyperband",
+        search_params={"resource": "max_epochs"},
+        sizes=(9, 81),
+        size_param="max_epochs",
+        n_iter=4,
+    )
+    with pytest.raises(ValueError, match="'max_epochs' cannot be the resource"):
+        search.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"factor": 1}, {"n_brackets": 0}, {"min_resources": 0}]
+)
+def test_bad_settings(settings):
+    with pytest.raises(ValueError, match=f"The '{next(iter(settings))}' parameter"):
+        make_search(**settings).fit(X, y)
+
+
+def test_fits_that_cannot_go_on_are_fitted_again():
+    Learner.fitted.clear()
+    search = IISSearchCV(
+        Learner(), SPACE, search="hyperband", n_iter=9, cv=SPLITS, random_state=0
+    )
+    with pytest.warns(FitFailedWarning):
+        search.fit(X, y)
+    rows = {(p["rate"], p["max_epochs"]): 2 for p in search.cv_results_["params"]}
+    rows[search.best_params_["rate"], search.best_params_["max_epochs"]] += 1
+    assert Learner.fitted == rows
+
+
+def assert_scores_are_those_of_training_straight_through(search, X, y):
+    results = search.cv_results_
+    for i in np.flatnonzero(results["n_resources"] > results["n_resources"].min()):
+        params = results["params"][i]
+        for k, (train, test) in enumerate(search.cv):
+            estimator = clone(search.estimator).set_params(**params)
+            score = estimator.fit(X[train], y[train]).score(X[test], y[test])
+            assert results[f"split{k}_test_score"][i] == score
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_cnn_goes_on(n_jobs, monkeypatch, tmp_path):
+    """It trains each epoch of a candidate once, at each size and on each split."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    digits = load_digits()
+    images, labels = digits.images[:200], digits.target[:200]
+    epochs = []
+    run_single_epoch = ImageClassifierNet.run_single_epoch
+
+    def counting(net, *args, training, **kwargs):
+        epochs.append(training)
+        return run_single_epoch(net, *args, training=training, **kwargs)
+
+    search = IISSearchCV(
+        Pipeline(
+            [
+                ("resize", ImageResizer()),
+                ("cnn", CNNClassifier(n_filters=4, n_units=8, random_state=0)),
+            ]
+        ),
+        {"cnn__learning_rate": loguniform(1e-3, 0.3), "cnn__batch_size": [32, 64]},
+        sizes=(4, 8),
+        n_iter=(3, 3),
+        search="hyperband",
+        search_params={"max_resources": 9, "n_brackets": 1},
+        cv=list(ShuffleSplit(2, random_state=0).split(images)),
+        refit=False,
+        n_jobs=n_jobs,
+        random_state=0,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageClassifierNet, "run_single_epoch", counting)
+        search.fit(images, labels)
+    results = search.cv_results_
+    if n_jobs == 1:
+        longest = {}
+        for stage, params in zip(results["stage"], results["params"], strict=True):
+            key = (stage, params["cnn__learning_rate"])
+            longest[key] = max(longest.get(key, 0), params["cnn__max_epochs"])
+        # Early stopping may have ended some of them before.
+        assert sum(epochs) <= 2 * sum(longest.values())
+        assert sum(epochs) > sum(results["n_resources"])
+    assert_scores_are_those_of_training_straight_through(search, images, labels)
+    assert list(tmp_path.glob("sklearn_iis-*")) == []
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        RandomForestClassifier(n_estimators=9, random_state=0),
+        ExtraTreesClassifier(n_estimators=9, bootstrap=True, random_state=0),
+        GradientBoostingClassifier(n_estimators=9, subsample=0.5, random_state=0),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_ensembles_go_on(estimator, monkeypatch):
+    grown = []
+    fit = type(estimator).fit
+
+    def counting(self, X, y):
+        before = len(getattr(self, "estimators_", ()))
+        fit(self, X, y)
+        grown.append(len(self.estimators_) - before)
+        return self
+
+    search = IISSearchCV(
+        estimator,
+        {"max_depth": randint(1, 9), "max_features": uniform(0.3, 0.7)},
+        search="hyperband",
+        search_params={"resource": "n_estimators"},
+        n_iter=9,
+        cv=SPLITS,
+        refit=False,
+        random_state=0,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(type(estimator), "fit", counting)
+        search.fit(X, y)
+    largest = {}
+    for params in search.cv_results_["params"]:
+        key = (params["max_depth"], params["max_features"])
+        largest[key] = max(largest.get(key, 0), params["n_estimators"])
+    assert sum(grown) == 2 * sum(largest.values())
+    assert_scores_are_those_of_training_straight_through(search, X, y)
+
+
+def test_only_candidates_that_may_be_promoted_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kept = []
+
+    class Spy(get_search("hyperband")):
+        def _measure(self, evaluate, candidates, n_resources, *, bracket):
+            kept.append((n_resources, len(list(tmp_path.rglob("*.joblib")))))
+            return super()._measure(evaluate, candidates, n_resources, bracket=bracket)
+
+    IISSearchCV(
+        RandomForestClassifier(random_state=0),
+        {"max_features": uniform(0.1, 0.9)},
+        search=Spy,
+        search_params={"resource": "n_estimators", "max_resources": 9},
+        n_iter=9,
+        cv=SPLITS,
+        random_state=0,
+    ).fit(X, y)
+    # Two splits each; brackets of 9, 3 and 1, of 5 and 1, of 3 candidates.
+    assert kept == [(1, 0), (3, 6), (9, 2), (3, 0), (9, 2), (9, 0), (9, 0)]
+
+
+def test_results_of_stages_are_handed_over_by_their_best_score():
+    """A candidate counts once, however often it was measured."""
+    search = IISSearchCV(
+        Learner(),
+        {"rate": loguniform(1e-3, 1)},
+        sizes=(1, 2),
+        size_param="max_epochs",
+        search="random",
+    )
+    space = SearchSpace(search.space)
+    rows = [(0.2, 1, 0.1), (0.3, 1, 0.2), (0.4, 1, 0.3), (0.4, 3, 0.5), (0.4, 9, 0.6)]
+    results = {
+        "params": [{"rate": code, "max_epochs": r} for code, r, _ in rows],
+        "mean_test_score": np.array([score for *_, score in rows]),
+        "error": np.full(5, None),
+    }
+    narrowed, seeds = search.set_params(keep=0.5, margin=0, floor=0)._hand_over(
+        space, results
+    )
+    assert seeds == [{"rate": 0.4}, {"rate": 0.3}, {"rate": 0.3}][:2]
+    assert narrowed.dimensions["rate"].low == 0.3
+    assert narrowed.dimensions["rate"].high == 0.4

@@ -1,0 +1,243 @@
+import logging
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+from joblib import parallel_config
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState
+from scipy import stats
+from sklearn.exceptions import FitFailedWarning
+
+from sklearn_iis import IISSearchCV, SearchSpace
+from sklearn_iis.searches import StageTPESearchCV, get_search
+from sklearn_iis.searches._base import Evaluation
+from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
+from tests.searches.test_base import ONE_SPLIT, make_search
+
+UNCONDITIONAL = {name: SPACE[name] for name in ("rate", "degree", "kind")}
+
+
+@pytest.fixture
+def studies(monkeypatch):
+    """The studies that are made during a test."""
+    made = []
+    create_study = optuna.create_study
+
+    def create_and_keep(**settings):
+        made.append(create_study(**settings))
+        return made[-1]
+
+    monkeypatch.setattr(optuna, "create_study", create_and_keep)
+    return made
+
+
+@pytest.fixture
+def records():
+    """What Optuna logs during a test."""
+    kept = []
+    handler = logging.Handler()
+    handler.emit = kept.append
+    logger = logging.getLogger("optuna")
+    logger.addHandler(handler)
+    yield kept
+    logger.removeHandler(handler)
+
+
+def optimize(space, sampler, n_trials):
+    """Return the candidates of a study of Optuna's own."""
+    candidates = []
+
+    def objective(trial):
+        codes = {
+            "rate": trial.suggest_float("rate", 0, 1),
+            "degree": trial.suggest_int("degree", 0, 6),
+            "kind": trial.suggest_categorical("kind", [0, 1, 2]),
+        }
+        candidates.append(codes)
+        return FormulaClassifier(**space.decode(codes)).score(X, y)
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.optimize(objective, n_trials)
+    optuna.logging.set_verbosity(verbosity)
+    return candidates
+
+
+def batches_of(n_candidates, **settings):
+    """Return how many candidates are measured at once, each of the same score."""
+    search = make_search("tpe", n_iter=n_candidates, **settings)
+    search.n_splits_ = 1
+    sizes = []
+
+    def measure(candidates, **_):
+        sizes.append(len(candidates))
+        return {"mean_test_score": np.zeros(sum(sizes))}
+
+    search._search(Evaluation(search, measure, None), np.random.RandomState(0))
+    return sizes
+
+
+def test_it_is_no_search_of_its_own():
+    assert isinstance(make_search("tpe"), StageTPESearchCV)
+
+
+@pytest.mark.parametrize(("n_iter", "n_startup"), [(9, 3), (20, 7), (40, 10)])
+def test_candidates_are_those_of_optuna(n_iter, n_startup):
+    """A third of the budget is drawn at random, but no more than Optuna's 10."""
+    search = make_search(
+        "tpe", UNCONDITIONAL, n_iter=n_iter, n_points=1, sampler_kwargs={"seed": 3}
+    ).fit(X, y)
+    candidates = search.cv_results_["params"]
+    sampler = TPESampler(seed=3, n_startup_trials=n_startup)
+    assert candidates == optimize(search.space, sampler, n_iter)
+    drawn = optimize(search.space, RandomSampler(seed=3), n_startup + 1)
+    assert candidates[:n_startup] == drawn[:n_startup]
+    assert candidates[n_startup] != drawn[n_startup]
+
+
+def test_what_a_candidate_does_not_have_is_not_suggested(studies):
+    search = make_search("tpe", n_iter=25).fit(X, y)
+    (study,) = studies
+    candidates = search.cv_results_["params"]
+    assert [trial.params for trial in study.trials] == candidates
+    assert {len(codes) for codes in candidates} == {5, 6, 7}
+
+
+def test_layers_may_come_before_their_depth():
+    space = {name: SPACE[name] for name in ("widths", "n_layers")}
+    search = make_search("tpe", space, n_iter=25).fit(X, y)
+    assert {len(codes) for codes in search.cv_results_["params"]} == {2, 3, 4}
+
+
+def test_a_single_depth_is_left():
+    space = SearchSpace(SPACE)
+    space._plain["n_layers"] = replace(space._plain["n_layers"], low=1, high=1)
+    search = make_search("tpe", space).fit(X, y)
+    for codes in search.cv_results_["params"]:
+        assert [*codes] == ["rate", "degree", "kind", "widths[0]", "widths[1]"]
+
+
+def test_seeds_are_enqueued_and_count_as_startup(studies):
+    seeds = SearchSpace(SPACE).sample(4, random_state=7)
+    search = make_search("tpe", seeds=seeds, n_iter=10, n_points=3).fit(X, y)
+    (study,) = studies
+    assert [trial.params for trial in study.trials[:4]] == seeds
+    assert search.cv_results_["params"][:4] == seeds
+    # Four of a third of ten are measured, so the first after them is of the model.
+    assert "tpe:relative_params:0" in study.trials[-1].system_attrs
+
+
+@pytest.mark.parametrize("n_points", [1, 3, 8])
+def test_candidates_of_a_batch_differ(n_points):
+    assert batches_of(24, n_points=n_points) == [n_points] * (24 // n_points)
+
+
+def test_by_default_there_are_as_many_as_workers():
+    assert batches_of(4) == [1] * 4
+    assert batches_of(10, n_jobs=4) == [4, 4, 2]
+    with parallel_config(n_jobs=3):
+        assert batches_of(6) == [3, 3]
+
+
+@pytest.mark.parametrize("n_failures", [1, 5, 12])
+def test_what_failed_is_told_as_failed_and_ranks_last(studies, n_failures):
+    """As soon as anything has a score that it can rank behind."""
+    calls = iter(range(12))
+
+    def scorer(estimator, X, y):
+        if (call := next(calls)) < n_failures or call == 11:
+            raise RuntimeError("out of luck")
+        return estimator.score(X, y)
+
+    with pytest.warns(UserWarning, match="non-finite"):
+        search = make_search("tpe", scorer=scorer, n_iter=12, n_points=1).fit(X, y)
+    (study,) = studies
+    told = [t for t in study.trials if t.state != TrialState.PRUNED]
+    scores = search.cv_results_["mean_test_score"]
+    assert [t.params for t in told] == search.cv_results_["params"]
+    assert [t.value for t in told] == [None if np.isnan(s) else s for s in scores]
+    states = [t.state.name for t in study.trials]
+    assert (
+        states
+        == {
+            1: ["FAIL", "COMPLETE", "PRUNED"] + ["COMPLETE"] * 9 + ["FAIL", "PRUNED"],
+            5: ["FAIL"] * 5
+            + ["COMPLETE"]
+            + ["PRUNED"] * 5
+            + ["COMPLETE"] * 5
+            + ["FAIL", "PRUNED"],
+            12: ["FAIL"] * 12,
+        }[n_failures]
+    )
+    failed = [t.params for t in told if t.state == TrialState.FAIL]
+    pruned = [t for t in study.trials if t.state == TrialState.PRUNED]
+    assert [t.params for t in pruned] == (failed if n_failures < 12 else [])
+    assert all(t.value is None and not t.intermediate_values for t in pruned)
+
+
+def test_regions_that_fail_are_avoided():
+    """A quarter of the space fails; of what Optuna alone proposes, nine in ten do."""
+    search = IISSearchCV(
+        FormulaClassifier(fails_below=0.001),
+        {name: SPACE[name] for name in ("rate", "degree")},
+        search="tpe",
+        n_iter=60,
+        cv=ONE_SPLIT,
+        refit=False,
+        random_state=0,
+    )
+    with pytest.warns(FitFailedWarning, match="candidates failed"):
+        search.fit(X, y)
+    errors = search.cv_results_["error"]
+    assert sum(error is not None for error in errors[20:]) < 10
+
+
+def test_parameters_of_the_sampler(studies):
+    sampler_kwargs = {"seed": 5, "n_startup_trials": 12}
+    search = make_search(
+        "tpe", UNCONDITIONAL, n_points=1, sampler_kwargs=sampler_kwargs
+    ).fit(X, y)
+    sampler = TPESampler(**sampler_kwargs)
+    assert search.cv_results_["params"] == optimize(search.space, sampler, 20)
+
+
+def test_a_space_of_few_candidates_is_measured_to_the_last():
+    space = {"degree": stats.randint(1, 5), "kind": ["a", "b"]}
+    search = make_search("tpe", space, n_iter=8, n_points=3).fit(X, y)
+    candidates = search.cv_results_["params"]
+    assert len({tuple(codes.items()) for codes in candidates}) == 8
+
+
+@pytest.mark.parametrize("verbosity", [optuna.logging.INFO, optuna.logging.WARNING])
+def test_nothing_is_logged(records, verbosity):
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(verbosity)
+    try:
+        make_search("tpe", n_iter=5).fit(X, y)
+        assert optuna.logging.get_verbosity() == verbosity
+    finally:
+        optuna.logging.set_verbosity(before)
+    assert records == []
+
+
+def test_it_logs_if_verbose(records, capsys):
+    make_search("tpe", n_iter=5, verbose=1).fit(X, y)
+    assert "A new study created" in records[0].getMessage()
+
+
+def test_no_warnings_by_default():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_search("tpe", n_iter=15, n_points=2).fit(X, y)
+
+
+def test_the_extra_is_named_where_optuna_is_missing(monkeypatch):
+    monkeypatch.delitem(sys.modules, "sklearn_iis.searches._tpe")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"Optuna.*'sklearn-iis\[tpe\]'"):
+        get_search("tpe")

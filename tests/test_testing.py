@@ -1,0 +1,253 @@
+"""The checks pass what conforms, and each finds what it is there for."""
+
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.model_selection import RandomizedSearchCV
+
+from sklearn_iis import SearchSpace
+from sklearn_iis.searches import BaseStageSearchCV, StageRandomizedSearchCV
+from sklearn_iis.testing import (
+    SPACE,
+    FormulaClassifier,
+    X,
+    _checks,
+    check_search,
+    search_checks,
+    y,
+)
+
+NO_LEARNING = "check_better_than_chance"
+
+
+class Conforming(BaseStageSearchCV):
+    """Searches at random near the best so far: about as simple as it gets."""
+
+    def _search(self, evaluate, random_state):
+        evaluate(self.seeds or [])
+        n_initial = min(4, evaluate.remaining)
+        evaluate(self.space.sample(n_initial, random_state=random_state))
+        for _ in range(100):
+            if not evaluate.remaining or evaluate.worst is None:
+                break
+            best = evaluate.candidates[int(np.nanargmax(evaluate.scores))]
+            (near,) = self.space.sample(1, random_state=random_state)
+            kept = {name: best[name] for name in near if name in best}
+            changed = random_state.choice(list(near))
+            evaluate([self.space.complete(near | kept | {changed: near[changed]})])
+
+
+def conforming(estimator, space, *, n_iter, seeds, **settings):
+    return Conforming(estimator, space, n_iter=n_iter, seeds=seeds, **settings)
+
+
+@pytest.mark.parametrize("check", search_checks(conforming))
+def test_a_function_that_makes_a_conforming_search(check):
+    check()
+
+
+def test_all_checks_at_once():
+    assert check_search("random", skip=[NO_LEARNING]) is None
+
+
+def test_search_params_reach_the_search():
+    with pytest.raises(TypeError, match="n_pionts"):
+        check_search("bayes", search_params={"n_pionts": 3})
+
+
+def test_a_check_that_fails_is_named():
+    with pytest.raises(AssertionError, match="spent 1 of n_iter=2") as info:
+        check_search(Idle)
+    (note,) = info.value.__notes__
+    assert note.startswith("check_budget_is_exact: All of the budget")
+
+
+def test_ids_are_the_names_of_the_checks():
+    names = [check.__name__ for check in search_checks("random")]
+    assert names == [check.__name__ for check in _checks.CHECKS]
+    defined = {name for name in vars(_checks) if name.startswith("check_")}
+    assert set(names) == defined - {"check_search"}
+    assert all(check.__doc__ for check in search_checks("random"))
+
+
+def test_checks_can_be_skipped():
+    checks = search_checks("random", skip=[NO_LEARNING])
+    assert NO_LEARNING not in [check.__name__ for check in checks]
+    with pytest.raises(ValueError, match=r"skip names \['better'\], but the checks"):
+        search_checks("random", skip=["better"])
+
+
+def test_neither_pytest_nor_its_rewritten_assertions_are_needed():
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "from sklearn_iis.testing import check_search\n"
+        f"check_search('random', skip=[{NO_LEARNING!r}, 'check_parallel'])\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_the_optimum_of_the_formula():
+    space = SearchSpace(SPACE)
+    best = FormulaClassifier().score(X, y)
+    candidates = space.sample(500, random_state=0)
+    scores = [FormulaClassifier(**space.decode(c)).score(X, y) for c in candidates]
+    assert max(scores) < best
+    scores = [FormulaClassifier(max_epochs=n).score(X, y) for n in (1, 3, 9, 27)]
+    assert scores == sorted(scores)
+    assert scores[-1] == best
+
+
+# Searches with a fault, and the check that finds it.
+
+
+def randomized(**changes):
+    """Random search with other settings than those asked for."""
+
+    def make_search(estimator, space, **settings):
+        changed = {name: change(settings) for name, change in changes.items()}
+        return StageRandomizedSearchCV(estimator, space, **(settings | changed))
+
+    return make_search
+
+
+def plain(estimator, space, *, n_iter, seeds, **settings):
+    """Draws codes for all layers, whether the candidate has them or not."""
+    return RandomizedSearchCV(estimator, space.dimensions, n_iter=n_iter, **settings)
+
+
+class Idle(BaseStageSearchCV):
+    """Measures a single candidate."""
+
+    def _search(self, evaluate, random_state):
+        pass
+
+    def _spend_rest(self, evaluate, random_state):
+        evaluate([self.space.complete({})])
+
+
+class NothingWithoutDimensions(StageRandomizedSearchCV):
+    def _spend_rest(self, evaluate, random_state):
+        pass
+
+
+class Meddling(StageRandomizedSearchCV):
+    """Does something to the candidates, or besides."""
+
+    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
+        def evaluate(candidates, **kwargs):
+            return evaluate_candidates(self.meddle(candidates), **kwargs)
+
+        super()._run_search(evaluate, callback_ctx=callback_ctx)
+
+
+class Repeating(Meddling):
+    def meddle(self, candidates):
+        return [*candidates[:-1], candidates[0]]
+
+
+class Leaving(Meddling):
+    def meddle(self, candidates):
+        return [codes | {"rate": 1 - codes["rate"] / 1000} for codes in candidates]
+
+
+class ChangingParameters(Meddling):
+    def meddle(self, candidates):
+        self.random_state = 1
+        return candidates
+
+
+class Drawing(Meddling):
+    def meddle(self, candidates):
+        random.random()
+        return candidates
+
+
+class Writing(Meddling):
+    def meddle(self, candidates):
+        open("candidates.txt", "w").close()
+        return candidates
+
+
+class Moving(Meddling):
+    def meddle(self, candidates):
+        os.mkdir("elsewhere")
+        os.chdir("elsewhere")
+        return candidates
+
+
+class Printing(Meddling):
+    def meddle(self, candidates):
+        sys.stderr.write(f"{len(candidates)} candidates")
+        return candidates
+
+
+class GivingUp(BaseStageSearchCV):
+    """Ends with the first failure."""
+
+    def _search(self, evaluate, random_state):
+        while evaluate.remaining and not np.isnan(evaluate.scores).any():
+            evaluate(self.space.sample(1, random_state=random_state))
+
+    def _spend_rest(self, evaluate, random_state):
+        pass
+
+
+class TwoDimensionsAtLeast(StageRandomizedSearchCV):
+    def _search(self, evaluate, random_state):
+        _, _, *_ = self.space.dimensions
+        super()._search(evaluate, random_state)
+
+
+def unpicklable(estimator, space, **settings):
+    search = StageRandomizedSearchCV(estimator, space, **settings)
+    search.hook = lambda: None
+    return search
+
+
+@pytest.mark.parametrize(
+    ("name", "search", "message"),
+    [
+        ("budget_is_exact", Idle, "spent 1 of n_iter=2"),
+        (
+            "budget_is_exact",
+            randomized(n_iter=lambda settings: settings["n_iter"] + 1),
+            "spent 2 of n_iter=1",
+        ),
+        ("seeds_come_first", randomized(seeds=lambda settings: []), "instead of"),
+        ("nothing_is_measured_twice", Repeating, "measured twice: "),
+        ("candidates_stay_in_the_space", Leaving, "is outside; the nearest inside is"),
+        ("layers_follow_the_depth", plain, r"should have \['widths\[0\]"),
+        ("random_state", randomized(random_state=lambda settings: None), "row 0: "),
+        (
+            "parallel",
+            randomized(random_state=lambda s: None if s["n_jobs"] == 2 else 0),
+            "row 0: ",
+        ),
+        ("failures", GivingUp, r"spent 1.* if the first failed, and 8.* if none did"),
+        ("clone_and_parameters", ChangingParameters, r"changed .* \['random_state'\]"),
+        ("pickle", unpicklable, "lambda"),
+        ("global_random_states", Drawing, "what the estimator, and the caller"),
+        ("working_directory", Writing, "the working directory holds .*candidates.txt"),
+        ("working_directory", Moving, "the working directory is .*elsewhere now"),
+        ("nothing_is_printed", Printing, "printed: '8 candidates'"),
+        ("spaces_of_one_dimension", TwoDimensionsAtLeast, "not enough values"),
+        ("small_spaces_are_exhausted", Idle, "of 2 in {'degree'"),
+        ("nothing_to_choose", NothingWithoutDimensions, "index out of range"),
+        ("stages", randomized(seeds=lambda settings: []), "no seeds at the beginning"),
+        ("better_than_chance", StageRandomizedSearchCV, "nine times in ten chance is"),
+    ],
+)
+def test_faults_are_found(name, search, message):
+    checks = {check.__name__: check for check in search_checks(search)}
+    with pytest.raises(Exception, match=message):
+        checks[f"check_{name}"]()
+
+
+def test_every_check_finds_something():
+    (mark,) = test_faults_are_found.pytestmark
+    found = {f"check_{name}" for name, _, _ in mark.args[1]}
+    assert found == {check.__name__ for check in _checks.CHECKS}
