@@ -274,11 +274,6 @@ def run_optuna(formula, n_iter, seed):
 
 
 def run_smac(formula, n_iter, seed):
-    import sklearn.tree._tree
-
-    # SMAC 2.4.1 imports it, scikit-learn 1.9 no longer has it.
-    sklearn.tree._tree.DTYPE = np.float32
-
     from smac import HyperparameterOptimizationFacade, Scenario
 
     losses = []

@@ -85,7 +85,8 @@ class IISSearchCV(BaseSearchCV):
     search_params : dict, default=None
         Further settings of the search, such as `{"n_levels": 3}` for "grid",
         `{"n_points": 4}` for "bayes" and "tpe", `{"population_size": 20}` for
-        "genetic", and `{"resource": "trees__n_estimators"}` for "hyperband".
+        "genetic", `{"resource": "trees__n_estimators"}` for "hyperband", and
+        `{"verbose": 1}` for what the search itself has to tell.
 
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
@@ -172,7 +173,8 @@ class IISSearchCV(BaseSearchCV):
         if `refit=False`.
 
     best_params_ : dict
-        The best hyperparameters, the size among them.
+        The best hyperparameters, the size among them; of Hyperband also the epochs,
+        which may be fewer than the most.
 
     best_score_ : float
         Mean score of the best candidate. Not available if `refit` is a callable.
@@ -360,7 +362,9 @@ class IISSearchCV(BaseSearchCV):
             for stage, (size, n_iter) in enumerate(zip(sizes, budgets, strict=True)):
                 where = f"stage {stage}" + ("" if size is None else f", size {size}")
                 seeds = seeds[:n_iter]
-                with TemporaryDirectory(prefix="sklearn_iis-") as directory:
+                with TemporaryDirectory(
+                    prefix="sklearn_iis-", ignore_cleanup_errors=True
+                ) as directory:
                     scorer = self._make_scorer(scorers)
                     search = self._make_search(
                         space,
@@ -481,13 +485,9 @@ class IISSearchCV(BaseSearchCV):
         """Raise an error at once if a budget, perhaps of a late stage, is too small."""
         make_search = get_search(self.search)
         if isinstance(make_search, type) and issubclass(make_search, BaseStageSearchCV):
-            seeds = []
             for n_iter, params in zip(budgets, fixed, strict=True):
-                search = self._make_search(
-                    space, n_iter=n_iter, seeds=seeds[:n_iter], fixed=params
-                )
+                search = self._make_search(space, n_iter=n_iter, seeds=[], fixed=params)
                 search.check_budget()
-                seeds = space.sample(self.n_seeds, random_state=0)
 
     def _make_search(self, space, *, fixed, checkpoints=None, **settings):
         search = get_search(self.search)(

@@ -9,7 +9,6 @@ from inspect import signature
 from traceback import format_exc
 from typing import Any
 
-import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
@@ -18,7 +17,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
 
-from sklearn_iis._checkpoints import Checkpoints, find_warm_start
+from sklearn_iis._checkpoints import Checkpoints
 from sklearn_iis._space import Candidate, SearchSpace
 
 
@@ -152,27 +151,27 @@ class Trial(BaseEstimator):
         params = clone(self.decode(candidate), safe=False)
         estimator = clone(self.estimator).set_params(**params)
         codes, further = self._split(candidate)
-        warm_start = None
+        checkpoint = None
         if self.checkpoints is not None and len(further) == 1:
-            ((resource, amount),) = further.items()
-            warm_start = find_warm_start(estimator, resource)
-        if warm_start:
-            data = joblib.hash((X, y, fit_params, self.fixed))
-            estimator.set_params(**{warm_start: True})
-            begun = self.checkpoints.load(codes, data)
-            if begun is not None and begun.get_params()[resource] < amount:
-                estimator = begun.set_params(**further)
+            data = (X, y, fit_params, self.fixed)
+            checkpoint = self.checkpoints.find(estimator, codes, *further, data)
+        if checkpoint is not None:
+            estimator = checkpoint.resume(estimator)
         self._propagate_callbacks(estimator)
         fitted = estimator.fit(*((X,) if y is None else (X, y)), **fit_params)
-        if warm_start:
-            self.checkpoints.save(codes, data, fitted)
+        if checkpoint is not None:
+            # They belong to this evaluation, and know of all others.
+            for name in ("_skl_callbacks", "_parent_callback_ctx"):
+                vars(fitted).pop(name, None)
+            checkpoint.save(fitted)
         return fitted
 
     def _split(self, candidate):
         """Return the codes of a candidate, and what further parameters it has."""
-        dimensions = self.space.dimensions
-        codes = {k: v for k, v in candidate.items() if k in dimensions}
-        return codes, {k: v for k, v in candidate.items() if k not in dimensions}
+        # A hyperparameter with a single value has no code, but is no further one.
+        searched = {*self.space.dimensions, *self.space.names}
+        codes = {k: v for k, v in candidate.items() if k in searched}
+        return codes, {k: v for k, v in candidate.items() if k not in searched}
 
     def _propagate_callbacks(self, estimator):
         # The trial is no level of its own in the tree of tasks.

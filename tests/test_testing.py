@@ -185,6 +185,12 @@ class Printing(Meddling):
         return candidates
 
 
+class Shouting(Meddling):
+    def meddle(self, candidates):
+        subprocess.run(["echo", f"{len(candidates)} candidates"], check=True)
+        return candidates
+
+
 class GivingUp(BaseStageSearchCV):
     """Ends with the first failure."""
 
@@ -234,6 +240,7 @@ def unpicklable(estimator, space, **settings):
         ("working_directory", Writing, "the working directory holds .*candidates.txt"),
         ("working_directory", Moving, "the working directory is .*elsewhere now"),
         ("nothing_is_printed", Printing, "printed: '8 candidates'"),
+        ("nothing_is_printed", Shouting, "printed: '8 candidates"),
         ("spaces_of_one_dimension", TwoDimensionsAtLeast, "not enough values"),
         ("small_spaces_are_exhausted", Idle, "of 2 in {'degree'"),
         ("nothing_to_choose", NothingWithoutDimensions, "index out of range"),

@@ -126,7 +126,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     warm_start : bool, default=False
         Whether `fit` goes on with the training of the last call, on the same images,
         until there were `max_epochs` epochs in all. The result is that of training
-        straight through. Weights and the state of the optimizer are kept for it.
+        straight through. Weights and the state of the optimizer are kept for it by a
+        fit with `warm_start=True` only. After a fit that was interrupted or failed, the
+        next one starts anew.
 
     **module__params
         Parameters of `module`, each as ``module__<name>``; also through `set_params`.
@@ -365,6 +367,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             else:
                 for generator, state in zip(generators, training.states, strict=True):
                     generator.set_state(state)
+            # What is interrupted cannot be gone on with.
+            self._training = None
             self._train(training, images, labels)
             training.states = [generator.get_state() for generator in generators]
         self._training = training if self.warm_start else None

@@ -27,7 +27,7 @@ __all__ = [
     "BaseStageSearchCV",
     "SearchFactory",
     "get_search",
-    *(name for name, _ in SEARCHES.values()),
+    *(SEARCHES[name][0] for name in SEARCHES if name not in EXTRAS),
 ]
 
 

@@ -19,13 +19,11 @@ from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 # A step of the Gaussian process takes time in the cube of the number of candidates.
 MAX_GAUSSIAN_PROCESS = 150
 
-# scikit-optimize would look for improvements by 0.01 at least, whatever the score is.
-EXPECTED_IMPROVEMENT = {"acq_func": "EI", "acq_func_kwargs": {"xi": 0.0}}
-GAUSSIAN_PROCESS = {"base_estimator": "GP", **EXPECTED_IMPROVEMENT}
+GAUSSIAN_PROCESS = {"base_estimator": "GP", "acq_func": "EI"}
 EXTRA_TREES = {
     "base_estimator": "ET",
+    "acq_func": "EI",
     "acq_optimizer_kwargs": {"n_points": 2000},
-    **EXPECTED_IMPROVEMENT,
 }
 
 

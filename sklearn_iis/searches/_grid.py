@@ -104,15 +104,12 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
     def check_budget(self) -> None:
         """Raise an error if the settings are wrong, or the grid exceeds `n_iter`."""
         super().check_budget()
-        n_levels = self._count_levels()
-        n_candidates = self._count_candidates(n_levels)
+        n_candidates = _size(self._make_grids(self._count_levels()))
         if self.n_levels is not None and n_candidates > self.n_iter:
-            size = _size(self._make_grids(n_levels))
             raise ValueError(
-                f"n_levels={self.n_levels!r} makes a grid of {size} candidates, "
-                f"{n_candidates} with the seeds that are not on it, and the budget is "
-                f"n_iter={self.n_iter}: raise it, lower n_levels, or leave n_levels "
-                "out for the finest grid that fits"
+                f"n_levels={self.n_levels!r} makes a grid of {n_candidates} candidates "
+                f"and the budget is n_iter={self.n_iter}: raise it, lower n_levels, or "
+                "leave n_levels out for the finest grid that fits"
             )
 
     def _search(
@@ -124,7 +121,12 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
                 "are not searched: raise it, or choose another search",
                 stacklevel=3,
             )
-        evaluate((self.seeds or []) + list(ParameterGrid(self.param_grid)))
+        grid = [self.space.active(codes) for codes in ParameterGrid(self.param_grid)]
+        seeds = distinct(map(self.space.active, self.seeds or []))
+        # Where the grid takes the budget, the last of the seeds that are not on it go.
+        n_others = self.n_iter - len(grid)
+        others = [codes for codes in seeds if codes not in grid][:n_others]
+        evaluate([c for c in seeds if c in others or c in grid] + grid)
 
     def _spend_rest(
         self, evaluate: Evaluation, random_state: np.random.RandomState

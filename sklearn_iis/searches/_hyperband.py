@@ -43,11 +43,12 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
     ----------
     estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
     pre_dispatch, random_state, error_score, return_train_score
-        See :class:`BaseStageSearchCV`. But `n_iter` is the budget in evaluations with
-        `max_resources`: one with fewer costs as much less, and one that goes on is
-        counted as if it did not. Seeds come first in the first bracket. A candidate has
-        a row in `cv_results_` for each amount of resources that it was measured with,
-        and that is one of its parameters.
+        See :class:`BaseStageSearchCV`. But `estimator` is the trial that `IISSearchCV`
+        makes, as the resource is a parameter of the estimator that it holds, and
+        `n_iter` is the budget in evaluations with `max_resources`: one with fewer costs
+        as much less, and one that goes on is counted as if it did not. Seeds come first
+        in the first bracket. A candidate has a row in `cv_results_` for each amount of
+        resources that it was measured with, and that is one of its parameters.
 
     resource : str, default=None
         A numeric parameter of the estimator. None means the one called `max_epochs`,
@@ -66,9 +67,9 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
         By which the resources grow, and the number of candidates shrinks; at least 2.
 
     n_brackets : int, default=None
-        How many brackets there are; 1 is successive halving. None means one for each
-        number of promotions from 0 to the most that `min_resources` and the budget
-        allow: `k` brackets need an `n_iter` of `k ** 2`.
+        The most brackets; 1 is successive halving. None means one for each number of
+        promotions from 0 to the most that `min_resources` and the budget allow: `k`
+        brackets need an `n_iter` of `k ** 2`, and there are never more.
 
     Attributes
     ----------
@@ -164,6 +165,7 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
                 scores = self._measure(
                     evaluate, candidates, rung.n_resources, bracket=len(rungs) - 1
                 )
+                self._forget(candidates[i] for i in np.flatnonzero(np.isnan(scores)))
                 ranked = np.argsort(-scores, kind="stable")
                 candidates = [candidates[i] for i in ranked if np.isfinite(scores[i])]
             self._forget(candidates)
@@ -213,17 +215,26 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
     def _find_resources(self) -> tuple[str, Any, Any]:
         """Return the parameter that is the resource, its least and largest value."""
         resource = self._find_resource()
-        most = self.max_resources or self.estimator.estimator.get_params()[resource]
-        if not isinstance(most, int | float | np.number) or not most > 0:
+        own = self.estimator.estimator.get_params()[resource]
+        most: Any = self.max_resources or own
+        if isinstance(most, bool) or not isinstance(most, Real) or float(most) <= 0:
             raise ValueError(
                 f"max_resources must be a number > 0, and {resource} is {most!r}"
             )
-        if self.min_resources is None and not isinstance(most, Integral):
+        whole = isinstance(own if isinstance(own, Real) else most, Integral)
+        least: Any = self.min_resources or (1 if whole else None)
+        if least is None:
             raise ValueError(
                 f"min_resources must be given, as {resource}={most!r} is not a whole "
                 "number: the least value that is worth a try"
             )
-        least = self.min_resources or 1
+        if whole:
+            if float(least) % 1 or float(most) % 1:
+                raise ValueError(
+                    f"min_resources={least} and max_resources={most} must be whole "
+                    f"numbers, as {resource} is one"
+                )
+            least, most = int(float(least)), int(float(most))
         if least > most:
             raise ValueError(
                 f"min_resources={least} must not be more than max_resources={most}"
@@ -260,13 +271,12 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
         _, least, most = self._find_resources()
         n_promotions = math.floor(math.log(most / least, self.factor) + ROUNDING)
         # A bracket of k rungs costs k evaluations with all resources, or more.
+        n_brackets = min(n_promotions + 1, math.isqrt(self.n_iter))
         if self.n_brackets is None:
-            n_promotions = min(n_promotions, math.isqrt(self.n_iter) - 1)
-            n_brackets = n_promotions + 1
+            n_promotions = n_brackets - 1
         else:
-            n_promotions = min(n_promotions, self.n_iter // self.n_brackets - 1)
-            n_promotions = max(n_promotions, 0)
-            n_brackets = min(self.n_brackets, n_promotions + 1)
+            n_brackets = min(self.n_brackets, n_brackets)
+            n_promotions = min(n_promotions, self.n_iter // n_brackets - 1)
         brackets = []
         budget = float(self.n_iter)
         for i in range(n_brackets):
@@ -274,6 +284,8 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
             n_candidates = bracket.most_candidates(budget / (n_brackets - i))
             budget -= bracket.cost(n_candidates)
             brackets.append(bracket.rungs(n_candidates))
+        if n_left := int(budget + ROUNDING):
+            brackets.append([Rung(n_left, most)])
         return brackets
 
 

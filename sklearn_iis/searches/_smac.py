@@ -131,7 +131,7 @@ class StageSMACSearchCV(BaseStageSearchCV):
     def _make_facade(self, config_space, seeds, random_state):
         """Return SMAC's facade, and how many configurations its initial design has."""
         n_initial = self.n_initial or min(10, -(-self.n_iter // 3))
-        with TemporaryDirectory() as directory:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as directory:
             scenario = Scenario(
                 config_space,
                 # Written to by the constructor of the facade, and not needed again.

@@ -4,10 +4,11 @@ import io
 import os
 import pickle
 import random
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Collection
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from functools import partial, update_wrapper
 from typing import Any
 
@@ -282,9 +283,15 @@ def check_working_directory(make_search):
 def check_nothing_is_printed(make_search):
     """Nothing is printed unless asked for."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), _warnings_ignored():
+    with (
+        _redirect_descriptors() as file,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        _warnings_ignored(),
+    ):
         _fit(make_search)
-    printed = out.getvalue() + err.getvalue()
+        file.seek(0)
+        printed = out.getvalue() + err.getvalue() + file.read().decode()
     assert not printed, f"printed: {printed!r}"
 
 
@@ -468,6 +475,23 @@ def _check_equal(search, other):
     np.testing.assert_array_equal(
         results["mean_test_score"], others["mean_test_score"], err_msg="scores"
     )
+
+
+@contextmanager
+def _redirect_descriptors():
+    """Have a file take what other processes print, and what is not Python."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    with tempfile.TemporaryFile() as file:
+        try:
+            for descriptor in kept:
+                os.dup2(file.fileno(), descriptor)
+            yield file
+        finally:
+            for descriptor, copy in kept.items():
+                os.dup2(copy, descriptor)
+                os.close(copy)
 
 
 def _warnings_ignored():

@@ -241,6 +241,27 @@ def test_fit_starts_anew_unless_asked_to_go_on(few):
     )
 
 
+def test_after_an_interrupt_fit_starts_anew(few, monkeypatch):
+    """What was half trained is not gone on with."""
+    images, labels = few
+    clf = quick(max_epochs=2, warm_start=True).fit(images, labels)
+
+    def interrupted(net, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    clf.set_params(max_epochs=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(clf.net_), "run_single_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(images, labels)
+    clf.fit(images, labels)
+    straight = quick(max_epochs=4).fit(images, labels)
+    assert [row["epoch"] for row in clf.history_] == [1, 2, 3, 4]
+    np.testing.assert_array_equal(
+        clf.predict_proba(images), straight.predict_proba(images)
+    )
+
+
 def test_going_on_with_something_else_is_refused(few):
     """Other images, classes, parameters or fewer epochs; the fitted one is kept."""
     images, labels = few

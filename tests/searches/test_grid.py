@@ -205,19 +205,25 @@ def test_seeds_on_the_grid_cost_nothing():
 
 
 def test_a_grid_too_large_is_an_error():
-    message = r"n_levels=3 makes a grid of 27 candidates, 27 with .*n_iter=26: raise it"
+    message = r"n_levels=3 makes a grid of 27 candidates and .*n_iter=26: raise it"
     search = make_grid(PLAIN, n_iter=26, n_levels=3)
     with pytest.raises(ValueError, match=message):
         search.check_budget()
     with pytest.raises(ValueError, match=message):
         search.fit(X, y)
     assert not hasattr(search, "cv_results_")
-    seeds = SearchSpace(PLAIN).sample(2, random_state=0)
-    search = make_grid(PLAIN, n_iter=28, n_levels=3, seeds=seeds)
-    with pytest.raises(ValueError, match="27 candidates, 29 with the seeds"):
-        search.fit(X, y)
-    search.set_params(n_iter=29).fit(X, y)
-    assert len(search.cv_results_["params"]) == 29
+
+
+def test_where_the_grid_takes_the_budget_the_last_seeds_go():
+    grid = make_grid(PLAIN, n_iter=27, n_levels=3).fit(X, y).cv_results_["params"]
+    others = SearchSpace(PLAIN).sample(2, random_state=0)
+    seeds = [others[0], grid[5], others[1]]
+    for n_iter, first in ((27, [grid[5]]), (28, seeds[:2]), (29, seeds)):
+        search = make_grid(PLAIN, n_iter=n_iter, n_levels=3, seeds=seeds).fit(X, y)
+        candidates = search.cv_results_["params"]
+        assert len(candidates) == n_iter
+        assert candidates[: len(first)] == first
+        assert all(codes in candidates for codes in grid)
 
 
 def test_a_huge_grid_is_not_made_to_be_refused():

@@ -1,6 +1,8 @@
 """Hyperband: its plan, its resources, and fits that go on."""
 
 import math
+import pickle
+import threading
 from collections import Counter
 from itertools import pairwise
 
@@ -17,7 +19,8 @@ from sklearn.ensemble import (
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import ShuffleSplit
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, SearchSpace
 from sklearn_iis._trial import Trial, TrialScorer
@@ -25,6 +28,29 @@ from sklearn_iis.cnn._net import ImageClassifierNet
 from sklearn_iis.searches import get_search
 
 SPACE = {"rate": loguniform(1e-4, 1)}
+
+
+class Locked:
+    """A callback of scikit-learn's kind that cannot be pickled."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+
 X, y = load_iris(return_X_y=True)
 SPLITS = list(ShuffleSplit(2, random_state=0).split(X))
 
@@ -125,6 +151,18 @@ def test_one_bracket_is_successive_halving():
     assert plan(10, n_brackets=1, min_resources=9) == [[(32, 9), (10, 27), (3, 81)]]
 
 
+def test_brackets_are_no_more_than_the_budget_allows():
+    """Too many asked for are not the end of all of them."""
+    assert plan(9, n_brackets=9) == plan(9)
+    assert plan(10, n_brackets=5) == plan(10, n_brackets=3)
+
+
+def test_whole_resources_stay_whole():
+    assert plan(4, max_resources=9.0) == [[(3, 3), (1, 9)], [(2, 9)]]
+    brackets = plan(4, max_resources=9.0)
+    assert all(isinstance(r, int) for rungs in brackets for _, r in rungs)
+
+
 def test_resources_may_be_fractions():
     settings = {"resource": "rate", "space": {"max_epochs": [1, 2]}}
     brackets = plan(4, max_resources=1.0, min_resources=0.2, **settings)
@@ -204,7 +242,10 @@ def test_a_small_space_is_measured_with_all_resources():
         ({"resource": "rate"}, "'rate' cannot be the resource"),
         ({"estimator": SGDClassifier()}, "0 parameters called 'max_epochs'"),
         ({"estimator": Learner(max_epochs=None)}, "max_epochs is None"),
-        ({"max_resources": 1.5}, "min_resources must be given"),
+        ({"max_resources": 1.5}, "max_resources=1.5 must be whole numbers"),
+        ({"max_resources": 9, "min_resources": 1.5}, "must be whole numbers"),
+        ({"estimator": Learner(max_epochs=9.5)}, "min_resources must be given"),
+        ({"estimator": Learner(max_epochs=True)}, "max_epochs is True"),
         ({"min_resources": 90}, "min_resources=90 must not be more than"),
     ],
 )
@@ -352,7 +393,7 @@ def test_only_candidates_that_may_be_promoted_are_kept(monkeypatch, tmp_path):
 
     class Spy(get_search("hyperband")):
         def _measure(self, evaluate, candidates, n_resources, *, bracket):
-            kept.append((n_resources, len(list(tmp_path.rglob("*.joblib")))))
+            kept.append((n_resources, len(list(tmp_path.rglob("*.pickle")))))
             return super()._measure(evaluate, candidates, n_resources, bracket=bracket)
 
     IISSearchCV(
@@ -390,3 +431,58 @@ def test_results_of_stages_are_handed_over_by_their_best_score():
     assert seeds == [{"rate": 0.4}, {"rate": 0.3}, {"rate": 0.3}][:2]
     assert narrowed.dimensions["rate"].low == 0.3
     assert narrowed.dimensions["rate"].high == 0.4
+
+
+def test_classes_of_a_script_go_on_in_other_processes():
+    """They reach the workers by value, and cannot be imported there."""
+
+    class Forest(RandomForestClassifier):
+        def fit(self, X, y):
+            self.begun_ = len(getattr(self, "estimators_", ()))
+            return super().fit(X, y)
+
+    search = IISSearchCV(
+        Forest(random_state=0),
+        {"max_features": uniform(0.1, 0.9)},
+        search="hyperband",
+        search_params={"resource": "n_estimators", "max_resources": 9},
+        scoring={"score": score, "begun": lambda forest, X, y: forest.begun_},
+        n_iter=4,
+        cv=SPLITS,
+        refit=False,
+        n_jobs=2,
+        random_state=0,
+    ).fit(X, y)
+    results = search.cv_results_
+    promoted = (results["n_resources"] == 9) & (results["bracket"] == 1)
+    assert results["mean_test_begun"][promoted].tolist() == [3]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support callbacks:UserWarning")
+def test_callbacks_of_scikit_learn_are_not_kept(monkeypatch, tmp_path):
+    """They know of all evaluations, and may not be pickled at all."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kept = []
+
+    class Spy(get_search("hyperband")):
+        def _measure(self, evaluate, candidates, n_resources, *, bracket):
+            for path in tmp_path.rglob("*.pickle"):
+                kept.append(pickle.loads(path.read_bytes()))
+            return super()._measure(evaluate, candidates, n_resources, bracket=bracket)
+
+    search = IISSearchCV(
+        make_pipeline(StandardScaler(), RandomForestClassifier(random_state=0)),
+        {"randomforestclassifier__max_features": uniform(0.1, 0.9)},
+        search=Spy,
+        search_params={
+            "resource": "randomforestclassifier__n_estimators",
+            "max_resources": 9,
+        },
+        n_iter=4,
+        cv=SPLITS,
+        random_state=0,
+    )
+    search.set_callbacks(Locked()).fit(X, y)
+    assert kept
+    for estimator in kept:
+        assert not {"_skl_callbacks", "_parent_callback_ctx"} & set(vars(estimator))
