@@ -538,8 +538,8 @@ def print_libraries(regrets):
     print("\n### Behind the library used directly\n")
     print(
         "Our median regret less the library's, divided by the distance between the\n"
-        "quartiles of the library's regrets: what is below 1 is within the spread of\n"
-        "the seeds, and below 0 ours is ahead.\n"
+        "quartiles of the library's regrets, over the seeds that both have: what is\n"
+        "below 1 is within the spread of the seeds, and below 0 ours is ahead.\n"
     )
     columns = " | ".join(f"after {n}" for n in CHECKPOINTS)
     print(
@@ -560,10 +560,11 @@ def print_libraries(regrets):
 
 
 def format_behind(ours, theirs):
-    low, median, high = np.percentile(list(theirs.values()), [25, 50, 75])
+    seeds = ours.keys() & theirs.keys()
+    low, median, high = np.percentile([theirs[seed] for seed in seeds], [25, 50, 75])
     if low == high:
         return ""
-    return f"{(np.median(list(ours.values())) - median) / (high - low):+.2f}"
+    return f"{(np.median([ours[seed] for seed in seeds]) - median) / (high - low):+.2f}"
 
 
 def print_overhead(rows):
