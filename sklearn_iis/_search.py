@@ -344,10 +344,7 @@ class IISSearchCV(BaseSearchCV):
         params = _check_method_params(X, params=params)
         routed_params = self._get_routed_params_for_fit(params)
         space = self._make_space()
-        size_param, sizes = self._make_sizes(space, X)
-        budgets = _split_budget(self.n_iter, len(sizes))
-        fixed = [{} if size is None else {size_param: size} for size in sizes]
-        self._check_budgets(space, budgets, fixed)
+        size_param, sizes, budgets, fixed = self._plan_stages(space, X)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(cv.split(X, y, **routed_params.splitter.split))
 
@@ -358,6 +355,7 @@ class IISSearchCV(BaseSearchCV):
         self.n_splits_ = len(splits)
         self.sizes_, self.stages_, self.spaces_ = sizes, [], []
         seeds, all_seeds = [], []
+        stage_params = self._select_stage_params(params)
         with StageProgress(self.n_splits_) if self.verbose else nullcontext() as bars:
             for stage, (size, n_iter) in enumerate(zip(sizes, budgets, strict=True)):
                 where = f"stage {stage}" + ("" if size is None else f", size {size}")
@@ -380,13 +378,8 @@ class IISSearchCV(BaseSearchCV):
                         n_evaluations = getattr(search, "n_evaluations", n_iter)
                         scorer.report = bars.add_stage(where, n_evaluations)
                     stage_X = self._resize_once(X, space, size_param, size)
-                    self._fit_stage(
-                        callback_ctx.subcontext(task_name=where),
-                        search,
-                        stage_X,
-                        y,
-                        self._select_stage_params(params),
-                    )
+                    stage_ctx = callback_ctx.subcontext(task_name=where)
+                    self._fit_stage(stage_ctx, search, stage_X, y, stage_params)
                 self.stages_.append(search)
                 self.spaces_.append(space)
                 all_seeds.append(seeds)
@@ -426,6 +419,18 @@ class IISSearchCV(BaseSearchCV):
                 f"{sorted(space.names)}"
             )
         return space
+
+    def _plan_stages(self, space, X):
+        """Return what is known of the stages before the first one.
+
+        That is the parameter that the sizes are values of, and of each stage its size,
+        its budget, and the parameters that all its candidates share.
+        """
+        size_param, sizes = self._make_sizes(space, X)
+        budgets = _split_budget(self.n_iter, len(sizes))
+        fixed = [{} if size is None else {size_param: size} for size in sizes]
+        self._check_budgets(space, budgets, fixed)
+        return size_param, sizes, budgets, fixed
 
     def _make_sizes(self, space, X):
         """Return the parameter that the sizes are values of, and the sizes."""

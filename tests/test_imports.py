@@ -78,6 +78,7 @@ def test_import_is_light():
     assert "sklearn_iis" in modules
     heavy = {
         *("skopt", "sklearn_genetic", "deap", "optuna", "smac", "matplotlib"),
+        *("ConfigSpace", "dask", "distributed"),
         *("torch", "skorch"),
     }
     assert heavy.isdisjoint(modules)
