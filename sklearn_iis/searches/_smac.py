@@ -105,7 +105,7 @@ class StageSMACSearchCV(BaseStageSearchCV):
         config_space = make_config_space(self.space)
         # A configuration rounds its values, and the seeds are measured as they are.
         seeds = {
-            Configuration(config_space, self.space.active(codes)): codes
+            _make_configuration(config_space, self.space.active(codes)): codes
             for codes in (self.seeds or [])[: self.n_iter]
         }
         with _quiet(self.verbose):
@@ -201,6 +201,17 @@ def _depth_codes(space, name):
         return []
     codes = range(dimension.low, dimension.high + 1)
     return [code for code in codes if dimension.decode(code) > layer]
+
+
+def _make_configuration(config_space, codes):
+    """Return a candidate as SMAC wants it, which rounds the bounds of ranges too."""
+    values = dict(codes)
+    for name in codes:
+        hyperparameter = config_space[name]
+        if isinstance(hyperparameter, UniformFloatHyperparameter):
+            low, high = hyperparameter.lower, hyperparameter.upper
+            values[name] = min(max(codes[name], low), high)
+    return Configuration(config_space, values)
 
 
 def _make_hyperparameter(name, dimension):

@@ -264,3 +264,13 @@ def test_the_extra_is_named_where_smac_is_missing(monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=r"SMAC3.*'sklearn-iis\[smac\]'"):
         get_search("smac")
+
+
+def test_seeds_at_the_ends_of_a_range_are_measured_as_they_are():
+    """ConfigSpace rounds the ends, so that a seed may lie outside."""
+    space = SearchSpace({"rate": stats.uniform()})
+    ends = 0.3080493165343001, 0.5080493165343001
+    space = space.narrow([{"rate": code} for code in ends], margin=0, floor=0)
+    seeds = [{"rate": code} for code in ends]
+    search = make_search("smac", space, n_iter=4, seeds=seeds).fit(X, y)
+    assert search.cv_results_["params"][:2] == seeds
