@@ -37,7 +37,8 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
     if this is known to give what training from the start gives: epochs of
     `CNNClassifier`, `n_estimators` of scikit-learn's ensembles with `warm_start`, and
     any parameter that an estimator with `warm_start` lists in an attribute
-    `warm_start_parameters`. Otherwise it is fitted again.
+    `warm_start_parameters`. Otherwise it is fitted again; so are ensembles that stop
+    early, score out of bag, balance classes or have a `RandomState`.
 
     Parameters
     ----------

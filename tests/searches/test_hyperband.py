@@ -428,7 +428,7 @@ def test_results_of_stages_are_handed_over_by_their_best_score():
     narrowed, seeds = search.set_params(keep=0.5, margin=0, floor=0)._hand_over(
         space, results
     )
-    assert seeds == [{"rate": 0.4}, {"rate": 0.3}, {"rate": 0.3}][:2]
+    assert seeds == [{"rate": 0.4}, {"rate": 0.3}]
     assert narrowed.dimensions["rate"].low == 0.3
     assert narrowed.dimensions["rate"].high == 0.4
 
