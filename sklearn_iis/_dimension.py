@@ -62,7 +62,9 @@ class Continuous:
         return min(max(float(code), self.low), self.high)
 
     def unit(self, code: float) -> float:
-        return code
+        """Return where a code lies in the window, as a fraction of its width."""
+        # Clipped, as rounding must not leave the window.
+        return (self.clip(code) - self.low) / (self.high - self.low)
 
     def narrow(
         self, codes: Sequence[float], margin: float, floor: float
@@ -136,7 +138,8 @@ class Discrete:
         return min(max(int(code), self.low), self.high)
 
     def unit(self, code: float) -> float:
-        return (code + 0.5) / len(self.levels)
+        """Return the middle of the code's cell, as a fraction of the window's width."""
+        return (code - self.low + 0.5) / self.n_levels
 
     def narrow(self, codes: Sequence[float], margin: float, floor: float) -> "Discrete":
         if not self.ordered:

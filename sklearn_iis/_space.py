@@ -265,9 +265,10 @@ class SearchSpace:
         Returns
         -------
         points : ndarray of shape (n_candidates, n_dimensions), dtype float64
-            The quantiles of continuous hyperparameters; for discrete ones the middles
-            of as many equal cells as there are values; NaN for layers that a candidate
-            does not have.
+            Where each hyperparameter lies in its range, in codes: 0 is the lowest
+            quantile of a continuous one and 1 the highest; a value of a discrete one is
+            the middle of one of as many equal cells as there are values left. NaN for
+            layers that a candidate does not have.
         """
         dimensions = self.dimensions
         points = np.full((len(candidates), len(dimensions)), np.nan)

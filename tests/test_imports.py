@@ -23,6 +23,7 @@ ALLOWED = {
     "_trial": {"_checkpoints", "_space"},
     "cnn": set(),
     "datasets": {"_resize"},
+    "inspection": {"_dimension", "_results", "_space"},
     "searches": {"_dimension", "_space"},
     "testing": {"_search", "_space", "_trial", "searches"},
     "_search": {

@@ -1,0 +1,363 @@
+"""Which hyperparameters of a search matter, and what each does to the score."""
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from sklearn_iis._dimension import Continuous
+from sklearn_iis.inspection._fanova import fanova
+from sklearn_iis.inspection._functional_anova import (
+    MIN_SAMPLES,
+    MarginalForest,
+    functional_anova,
+)
+from sklearn_iis.inspection._stages import (
+    Observations,
+    Stage,
+    choose_metric,
+    get_stages,
+    observe,
+    select_stages,
+)
+
+ENGINES: dict[str, Callable] = {"forest": functional_anova, "fanova": fanova}
+
+
+class ImportanceResult(Bunch):
+    """Importance of hyperparameters, of each stage and of all.
+
+    See :func:`hyperparameter_importance`.
+    """
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the importances as a table.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            A row for each stage and each subset of hyperparameters, and if there are
+            several stages, for all of them, where `stage` is "all". The columns are
+            `stage`, `size`, `subset` (the names joined by " x "), `order` (how many
+            there are), `importance` and `std`.
+        """
+        results = self.stages if len(self.stages) == 1 else [*self.stages, self.overall]
+        rows = [
+            (r.stage, r.size, " x ".join(subset), len(subset), mean, std)
+            for r in results
+            for subset, mean, std in zip(
+                r.subsets, r.importances_mean, r.importances_std, strict=True
+            )
+        ]
+        columns = ["stage", "size", "subset", "order", "importance", "std"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+@validate_params(
+    {
+        "search": "no_validation",
+        "stage": [Integral, None],
+        "max_order": [Interval(Integral, 1, None, closed="left")],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "metric": [str, None],
+        "random_state": ["random_state"],
+        "engine": [StrOptions(set(ENGINES))],
+    },
+    prefer_skip_nested_validation=True,
+)
+def hyperparameter_importance(
+    search,
+    *,
+    stage=None,
+    max_order=2,
+    n_estimators=64,
+    metric=None,
+    random_state=None,
+    engine="forest",
+) -> ImportanceResult:
+    """Return how much of the score's variance each hyperparameter explains.
+
+    The scores of all candidates that did not fail are decomposed by functional ANOVA
+    [1]_ over the space, in codes: a hyperparameter on a log scale counts by its
+    logarithm, one with another prior by its quantiles. What a stage was given is its
+    whole space: importances are those within the ranges that were left.
+
+    Parameters
+    ----------
+    search : estimator object
+        A fitted :class:`~sklearn_iis.IISSearchCV`, or another search of scikit-learn's
+        kind with `param_distributions` or `param_grid` as one dict of frozen
+        scipy.stats distributions and lists.
+
+    stage : int, default=None
+        Only this stage, counted from 0. None means each stage, and all together over
+        the space of the first one, with the size as one more hyperparameter.
+
+    max_order : int, default=2
+        The most hyperparameters of a subset.
+
+    n_estimators : int, default=64
+        Number of trees.
+
+    metric : str, default=None
+        Which scores, if there are several metrics; None means those that guided the
+        search.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the forests. With an int, each stage's are the same alone as among
+        others.
+
+    engine : {"forest", "fanova"}, default="forest"
+        :func:`functional_anova`, or the `fanova` package of the method's authors, which
+        needs the extra `fanova` and takes hundreds of times as long; its licence is for
+        non-commercial use.
+
+    Returns
+    -------
+    result : ImportanceResult
+        Dictionary-like object, with the following attributes, and with a method
+        `to_frame` that returns all of it as a :class:`pandas.DataFrame`.
+
+        stages : list of :class:`~sklearn.utils.Bunch`
+            One for each stage, with
+
+            - `stage` (int) and `size`;
+            - `subsets`, a list of tuples of names. Of a `PerLayer` hyperparameter each
+              layer is one of its own, `name[layer]`. If candidates were measured with
+              different resources, as by Hyperband, these are one more, `n_resources`;
+            - `importances`, an ndarray of shape (n_subsets, n_estimators), the share
+              of the variance that each subset explains beyond its own subsets, by tree;
+            - `importances_mean` and `importances_std`, over the trees;
+            - `total_explained`, the sum of `importances_mean`;
+            - `total_variance`, of the prediction over the space;
+            - `n_candidates`, those that did not fail.
+        overall : :class:`~sklearn.utils.Bunch`
+            The same for all stages together; if there is one only, that one.
+
+    Raises
+    ------
+    ValueError
+        If the stage or metric does not exist, or there are too few candidates.
+
+    ImportError
+        If `engine="fanova"` is not installed.
+
+    See Also
+    --------
+    functional_anova : The decomposition, of any points and scores.
+    hyperparameter_marginal : What a hyperparameter does to the score.
+    ImportanceDisplay : A picture of it.
+
+    Notes
+    -----
+    A layer that a candidate does not have has no influence on its score. It gets a code
+    at random, so that it is credited with what it explains where it exists, averaged
+    over the whole space: little, if few depths have it.
+
+    In a space that was narrowed around the good candidates, scores vary less, and what
+    varies is importance in that neighbourhood. Searches that are guided by scores do
+    not cover the space evenly; where they have been rarely, the forest knows little.
+
+    References
+    ----------
+    .. [1] F. Hutter, H. Hoos, K. Leyton-Brown, "An Efficient Approach for Assessing
+       Hyperparameter Importance", International Conference on Machine Learning, 2014.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform, uniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import SGDClassifier
+    >>> from sklearn_iis import IISSearchCV
+    >>> from sklearn_iis.inspection import hyperparameter_importance
+    >>> space = {"alpha": loguniform(1e-5, 10), "l1_ratio": uniform(0, 1)}
+    >>> search = IISSearchCV(
+    ...     SGDClassifier(penalty="elasticnet", random_state=0),
+    ...     space,
+    ...     n_iter=40,
+    ...     random_state=0,
+    ... )
+    >>> search = search.fit(*load_iris(return_X_y=True))
+    >>> result = hyperparameter_importance(search, random_state=0)
+    >>> frame = result.to_frame()
+    >>> frame.loc[frame["importance"].idxmax(), "subset"]
+    'alpha'
+    """
+    stages = get_stages(search)
+    metric = choose_metric(search, metric)
+
+    def analyse(group: Sequence[Stage], **where: Any) -> Bunch:
+        observations = observe_enough(group, metric)
+        names = list(observations.dimensions)
+        result = ENGINES[engine](
+            observations.codes,
+            observations.scores,
+            max_order=max_order,
+            n_estimators=n_estimators,
+            random_state=random_state,
+        )
+        result.subsets = [tuple(names[i] for i in s) for s in result.subsets]
+        total = result.importances_mean.sum()
+        n_candidates = len(observations.scores)
+        return Bunch(
+            **where, **result, total_explained=total, n_candidates=n_candidates
+        )
+
+    results = [
+        analyse([one], stage=one.index, size=one.size)
+        for one in select_stages(stages, stage)
+    ]
+    if len(results) == 1:
+        return ImportanceResult(stages=results, overall=results[0])
+    return ImportanceResult(
+        stages=results, overall=analyse(stages, stage="all", size=None)
+    )
+
+
+@validate_params(
+    {
+        "search": "no_validation",
+        "names": [str, tuple, list],
+        "stage": [Integral, None],
+        "n_points": [Interval(Integral, 2, None, closed="left")],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "metric": [str, None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def hyperparameter_marginal(
+    search,
+    names,
+    *,
+    stage=None,
+    n_points=50,
+    n_estimators=64,
+    metric=None,
+    random_state=None,
+) -> Bunch:
+    """Return the mean score over one hyperparameter, or over several.
+
+    All others are averaged over the space. It is what
+    :func:`hyperparameter_importance` takes the variance of.
+
+    Parameters
+    ----------
+    search : estimator object
+        A fitted search, as for :func:`hyperparameter_importance`.
+
+    names : str, or tuple or list of str
+        The hyperparameter or hyperparameters; `name[layer]` of a `PerLayer`.
+
+    stage : int, default=None
+        Only this stage, counted from 0. None means each stage.
+
+    n_points : int, default=50
+        The most values of each hyperparameter, evenly spaced in codes; a discrete one
+        may have fewer.
+
+    n_estimators : int, default=64
+        Number of trees.
+
+    metric : str, default=None
+        Which scores; None means those that guided the search.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the forests.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the following attributes.
+
+        names : tuple of str
+            The hyperparameters.
+        stages : list of :class:`~sklearn.utils.Bunch`
+            One for each stage, with `stage`, `size`, `grid_values` (for each hyperparameter
+            a list of its values, in its own units), `mean` and `std` (ndarrays of shape
+            (n_values of the first hyperparameter, ...), the mean score at these values
+            and its standard deviation over the trees).
+
+    Raises
+    ------
+    ValueError
+        If a name, the stage or the metric does not exist, or there are too few
+        candidates.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import RandomizedSearchCV
+    >>> from sklearn_iis.inspection import hyperparameter_marginal
+    >>> search = RandomizedSearchCV(
+    ...     LogisticRegression(), {"C": loguniform(1e-4, 1)}, n_iter=20, random_state=0
+    ... )
+    >>> search = search.fit(*load_iris(return_X_y=True))
+    >>> result = hyperparameter_marginal(search, "C", n_points=3, random_state=0)
+    >>> [f"{C:.2g}" for C in result.stages[0].grid_values[0]]
+    ['0.0001', '0.01', '1']
+    >>> bool(result.stages[0].mean[2] > result.stages[0].mean[0])
+    True
+    """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"names must be different hyperparameters, got {names}")
+    stages = select_stages(get_stages(search), stage)
+    metric = choose_metric(search, metric)
+    results = []
+    for one in stages:
+        observations = observe_enough([one], metric)
+        columns = tuple(observations.find(name) for name in names)
+        forest = MarginalForest(
+            observations.codes,
+            observations.scores,
+            n_estimators=n_estimators,
+            random_state=random_state,
+        )
+        dimensions = [observations.dimensions[name] for name in names]
+        codes = [_spread_codes(dimension, n_points) for dimension in dimensions]
+        mean, std = forest.marginal(
+            columns,
+            [
+                np.array([dimension.unit(code) for code in dimension_codes])
+                for dimension, dimension_codes in zip(dimensions, codes, strict=True)
+            ],
+        )
+        values = [
+            [dimension.decode(code) for code in dimension_codes]
+            for dimension, dimension_codes in zip(dimensions, codes, strict=True)
+        ]
+        results.append(
+            Bunch(
+                stage=one.index, size=one.size, grid_values=values, mean=mean, std=std
+            )
+        )
+    return Bunch(names=names, stages=results)
+
+
+def observe_enough(stages: Sequence[Stage], metric: str) -> Observations:
+    """Return the observations of some stages, or raise an error if they are few."""
+    observations = observe(stages, metric)
+    n_candidates = len(observations.scores)
+    if n_candidates < MIN_SAMPLES:
+        where = ", ".join(stage.label for stage in stages)
+        raise ValueError(
+            f"{n_candidates} candidates without failure ({where}) are too few for "
+            f"functional ANOVA: at least {MIN_SAMPLES} are needed. stage=... chooses "
+            "a stage that has them"
+        )
+    return observations
+
+
+def _spread_codes(dimension, n_points):
+    if isinstance(dimension, Continuous):
+        return np.linspace(dimension.low, dimension.high, n_points).tolist()
+    n_points = min(n_points, int(dimension.n_levels))
+    codes = np.linspace(dimension.low, dimension.high, n_points)
+    return np.unique(codes.round().astype(int)).tolist()
