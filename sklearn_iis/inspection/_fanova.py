@@ -79,7 +79,7 @@ def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
 
 
 def _import_fanova():
-    """Return the package's module, shielded from numpy and logging, and they from it."""
+    """Return the package's module, shielded from numpy and logging and vice versa."""
     try:
         module = importlib.import_module("fanova.fanova")
     except ImportError as error:

@@ -277,10 +277,10 @@ def hyperparameter_marginal(
         names : tuple of str
             The hyperparameters.
         stages : list of :class:`~sklearn.utils.Bunch`
-            One for each stage, with `stage`, `size`, `grid_values` (for each hyperparameter
-            a list of its values, in its own units), `mean` and `std` (ndarrays of shape
-            (n_values of the first hyperparameter, ...), the mean score at these values
-            and its standard deviation over the trees).
+            One for each stage, with `stage`, `size`, `grid_values` (for each
+            hyperparameter a list of its values, in its own units), `mean` and `std`
+            (ndarrays of shape (n_values of the first hyperparameter, ...), the mean
+            score at these values and its standard deviation over the trees).
 
     Raises
     ------

@@ -1,0 +1,130 @@
+"""What the pictures share: colours, scales of axes, and names."""
+
+from typing import Any
+
+import numpy as np
+
+from sklearn_iis._dimension import Continuous, Discrete
+
+# Of Okabe and Ito, darkest first: told apart by the colour-blind, and in grey by the
+# dashes and markers that go with them.
+SERIES_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+HATCHES = ("", "///", "...", "xx", "\\\\\\", "oo")
+
+
+def stage_styles(n_stages: int) -> list[dict[str, Any]]:
+    """Return for each stage a colour, dashes, a marker and a hatch.
+
+    Colours get lighter from stage to stage, so that their order shows in grey too.
+    """
+    import matplotlib as mpl
+
+    cividis = mpl.colormaps["cividis"]
+    return [
+        {
+            "color": cividis(position),
+            "linestyle": DASHES[i % len(DASHES)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "hatch": HATCHES[i % len(HATCHES)],
+        }
+        for i, position in enumerate(np.linspace(0.0, 0.85, max(n_stages, 2)))
+    ][:n_stages]
+
+
+def series_styles(n_series: int) -> list[dict[str, Any]]:
+    """Return for each search a colour, dashes and a marker."""
+    return [
+        {
+            "color": SERIES_COLORS[i % len(SERIES_COLORS)],
+            "linestyle": DASHES[i % len(DASHES)],
+            "marker": MARKERS[i % len(MARKERS)],
+        }
+        for i in range(n_series)
+    ]
+
+
+def is_numeric(dimension: Continuous | Discrete) -> bool:
+    """Return whether values are numbers in order, rather than names of choices."""
+    return dimension.ordered and not isinstance(
+        dimension.decode(dimension.low), tuple | str
+    )
+
+
+def is_log(dimension: Continuous | Discrete) -> bool:
+    """Return whether values are more evenly spaced on a log scale than on a linear one.
+
+    So it is for any prior that is uniform in the logarithm, and for lists such as 16,
+    32, 64.
+    """
+    if not is_numeric(dimension):
+        return False
+    if isinstance(dimension, Continuous):
+        # The ends of a distribution without bounds are far away.
+        width = dimension.high - dimension.low
+        codes = np.linspace(dimension.low + 0.1 * width, dimension.high - 0.1 * width)
+    else:
+        codes = np.arange(dimension.low, dimension.high + 1)
+    values = np.array([dimension.decode(code) for code in codes], dtype=float)
+    if values[0] <= 0 or len(values) < 3:
+        return False
+    return _unevenness(np.log(values)) < _unevenness(values)
+
+
+def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None:
+    """Give an axis the scale of a hyperparameter and ticks where it has few values.
+
+    Parameters
+    ----------
+    axis : matplotlib Axis
+        `ax.xaxis` or `ax.yaxis`, on which values are drawn at :func:`positions`.
+
+    dimension : Continuous or Discrete
+        The hyperparameter.
+
+    values : list
+        The values that are drawn.
+    """
+    from matplotlib import ticker
+
+    if not is_numeric(dimension):
+        axis.set_ticks(range(len(values)), [str(value) for value in values])
+        return
+    if is_log(dimension):
+        axis._set_axes_scale("log")
+    if not isinstance(dimension, Continuous) and len(values) <= 8:
+        axis.set_ticks(values, [f"{value:g}" for value in values])
+        axis.set_minor_locator(ticker.NullLocator())
+
+
+def positions(dimension: Continuous | Discrete, values: list) -> np.ndarray:
+    """Return where values are drawn: numbers at themselves, choices one after another.
+
+    Parameters
+    ----------
+    dimension : Continuous or Discrete
+        The hyperparameter.
+
+    values : list
+        Its values, all that are drawn.
+
+    Returns
+    -------
+    positions : ndarray of shape (n_values,)
+        Numbers.
+    """
+    if is_numeric(dimension):
+        return np.array(values, dtype=float)
+    return np.arange(len(values), dtype=float)
+
+
+def short_name(name: str) -> str:
+    """Return a hyperparameter's name without the steps of the pipeline before it."""
+    return name.rpartition("__")[2]
+
+
+def _unevenness(values):
+    """Return how far values are from evenly spaced, as a fraction of their range."""
+    even = np.linspace(values[0], values[-1], len(values))
+    return np.abs(values - even).max() / abs(values[-1] - values[0])
