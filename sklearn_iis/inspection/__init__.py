@@ -6,9 +6,17 @@ from sklearn_iis.inspection._importance import (
     hyperparameter_importance,
     hyperparameter_marginal,
 )
+from sklearn_iis.inspection._importance_display import ImportanceDisplay
+from sklearn_iis.inspection._marginal_display import (
+    MarginalDisplay,
+    PairMarginalDisplay,
+)
 
 __all__ = [
+    "ImportanceDisplay",
     "ImportanceResult",
+    "MarginalDisplay",
+    "PairMarginalDisplay",
     "functional_anova",
     "hyperparameter_importance",
     "hyperparameter_marginal",

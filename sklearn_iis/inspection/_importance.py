@@ -54,7 +54,10 @@ class ImportanceResult(Bunch):
             )
         ]
         columns = ["stage", "size", "subset", "order", "importance", "std"]
-        return pd.DataFrame(rows, columns=columns)
+        frame = pd.DataFrame(rows, columns=columns)
+        # Otherwise None would make numbers of sizes floats.
+        sizes = pd.Series([row[1] for row in rows], dtype=object)
+        return frame.assign(size=sizes)
 
 
 @validate_params(

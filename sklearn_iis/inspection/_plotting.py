@@ -1,5 +1,6 @@
 """What the pictures share: colours, scales of axes, and names."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,9 @@ def is_log(dimension: Continuous | Discrete) -> bool:
     if isinstance(dimension, Continuous):
         # The ends of a distribution without bounds are far away.
         width = dimension.high - dimension.low
-        codes = np.linspace(dimension.low + 0.1 * width, dimension.high - 0.1 * width)
+        codes = np.linspace(0.1, 0.9) * width + dimension.low
     else:
-        codes = np.arange(dimension.low, dimension.high + 1)
+        codes = np.arange(dimension.low, dimension.high + 1, dtype=float)
     values = np.array([dimension.decode(code) for code in codes], dtype=float)
     if values[0] <= 0 or len(values) < 3:
         return False
@@ -122,6 +123,39 @@ def positions(dimension: Continuous | Discrete, values: list) -> np.ndarray:
 def short_name(name: str) -> str:
     """Return a hyperparameter's name without the steps of the pipeline before it."""
     return name.rpartition("__")[2]
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the short names, but the long ones of those that would be the same."""
+    names = list(names)
+    short = [short_name(name) for name in names]
+    return {
+        name: name if short.count(brief) > 1 else brief
+        for name, brief in zip(names, short, strict=True)
+    }
+
+
+def as_error(scores: np.ndarray) -> np.ndarray:
+    """Return 1 - score, or -score if no score is above 0, as those of an error are."""
+    return -scores if np.nanmax(scores) <= 0 else 1 - scores
+
+
+def score_label(metric: str, error: bool = False) -> str:
+    """Return what an axis of scores is called."""
+    kind = "error" if error else "score"
+    return (
+        f"validation {kind}" if metric == "score" else f"validation {kind} ({metric})"
+    )
+
+
+def new_axes(*, width: float, height: float, n_columns: int = 1) -> Any:
+    """Return the axes of a new figure, which pyplot shows; an array if many."""
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(
+        ncols=n_columns, figsize=(width, height), layout="constrained"
+    )
+    return axes
 
 
 def _unevenness(values):
