@@ -375,7 +375,7 @@ def _fit_corrected_forest(codes, scores, n_estimators, rng):
         forest = RandomForestRegressor(
             n_estimators,
             max_features=0.7,
-            max_samples=0.6,
+            max_samples=max(MIN_SAMPLES, round(0.6 * len(codes))),
             oob_score=True,
             random_state=rng.randint(np.iinfo(np.int32).max),
         )
