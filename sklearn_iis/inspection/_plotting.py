@@ -70,7 +70,7 @@ def is_log(dimension: Continuous | Discrete) -> bool:
     values = np.array([dimension.decode(code) for code in codes], dtype=float)
     if values[0] <= 0 or len(values) < 3:
         return False
-    return _unevenness(np.log(values)) < _unevenness(values)
+    return bool(_unevenness(np.log(values)) < _unevenness(values))
 
 
 def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None:

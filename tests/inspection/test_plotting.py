@@ -1,0 +1,102 @@
+"""Colours, scales and names that the pictures share."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from scipy import stats
+
+from sklearn_iis import SearchSpace
+from sklearn_iis.inspection._plotting import (
+    as_error,
+    is_log,
+    positions,
+    score_label,
+    series_styles,
+    set_scale,
+    short_names,
+    stage_styles,
+)
+
+
+def dimension(values):
+    return SearchSpace({"x": values}).dimensions["x"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (stats.loguniform(1e-4, 1), True),
+        (stats.loguniform(1, 2), True),
+        (stats.lognorm(s=2), True),
+        ([16, 32, 64, 128], True),
+        ([1e-3, 1e-2, 1e-1], True),
+        (stats.uniform(0, 1), False),
+        (stats.uniform(1, 1000), False),
+        (stats.norm(), False),
+        (stats.randint(8, 129), False),
+        ([1, 2, 3], False),
+        ([1, 100], False),
+        ([-1, 0, 1], False),
+        (["a", "b", "c"], False),
+        ([True, False], False),
+    ],
+)
+def test_log_scale_follows_the_prior(values, expected):
+    assert is_log(dimension(values)) is expected
+
+
+def test_a_narrowed_range_has_the_scale_of_the_whole():
+    space = SearchSpace({"x": stats.loguniform(1e-4, 1), "n": stats.randint(1, 100)})
+    narrowed = space.narrow([{"x": 0.5, "n": 50}], margin=0.1)
+    assert is_log(narrowed.dimensions["x"])
+    assert not is_log(narrowed.dimensions["n"])
+
+
+def luminance(color):
+    return np.dot(to_rgb(color), [0.2126, 0.7152, 0.0722])
+
+
+def test_styles_can_be_told_apart_without_colours():
+    for n in (1, 2, 3, 5):
+        styles = stage_styles(n)
+        assert len(styles) == n
+        greys = [luminance(style["color"]) for style in styles]
+        assert (np.diff(greys) > 0.1).all()
+    for styles in (stage_styles(6), series_styles(6)):
+        for key in ("linestyle", "marker"):
+            assert len({str(style[key]) for style in styles}) == 6
+
+
+def test_scale():
+    _, ax = plt.subplots()
+    set_scale(ax.xaxis, dimension([16, 32, 64]), [16, 32, 64])
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "32", "64"]
+    kinds = dimension(["a", None, True])
+    set_scale(ax.yaxis, kinds, ["a", None, True])
+    assert ax.get_yscale() == "linear"
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "None", "True"]
+    assert positions(kinds, ["a", None, True]).tolist() == [0, 1, 2]
+    plt.close("all")
+
+
+def test_names():
+    assert short_names(["cnn__l2", "cnn__depth"]) == {
+        "cnn__l2": "l2",
+        "cnn__depth": "depth",
+    }
+    assert short_names(["a__l2", "b__l2", "c"]) == {
+        "a__l2": "a__l2",
+        "b__l2": "b__l2",
+        "c": "c",
+    }
+    assert score_label("score") == "validation score"
+    assert score_label("f1", True) == "validation error (f1)"
+
+
+def test_errors():
+    np.testing.assert_allclose(
+        as_error(np.array([0.75, np.nan, -1])), [0.25, np.nan, 2]
+    )
+    np.testing.assert_allclose(as_error(np.array([-3.0, np.nan])), [3, np.nan])
