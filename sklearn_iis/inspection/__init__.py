@@ -1,5 +1,6 @@
 """Which hyperparameters matter, at which size, and pictures of a search."""
 
+from sklearn_iis.inspection._convergence import ConvergenceDisplay
 from sklearn_iis.inspection._functional_anova import functional_anova
 from sklearn_iis.inspection._importance import (
     ImportanceResult,
@@ -11,12 +12,15 @@ from sklearn_iis.inspection._marginal_display import (
     MarginalDisplay,
     PairMarginalDisplay,
 )
+from sklearn_iis.inspection._ranges import RangesDisplay
 
 __all__ = [
+    "ConvergenceDisplay",
     "ImportanceDisplay",
     "ImportanceResult",
     "MarginalDisplay",
     "PairMarginalDisplay",
+    "RangesDisplay",
     "functional_anova",
     "hyperparameter_importance",
     "hyperparameter_marginal",

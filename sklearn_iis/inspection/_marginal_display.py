@@ -5,6 +5,7 @@ import numpy as np
 from sklearn_iis.inspection._importance import hyperparameter_marginal
 from sklearn_iis.inspection._plotting import as_error as to_error
 from sklearn_iis.inspection._plotting import (
+    check_axes,
     is_log,
     is_numeric,
     new_axes,
@@ -373,12 +374,7 @@ class PairMarginalDisplay:
             axes = new_axes(
                 width=1.2 + 3 * len(stages), height=3.4, n_columns=len(stages)
             )
-        self.axes_ = np.atleast_1d(axes)
-        if len(self.axes_) != len(stages):
-            raise ValueError(
-                f"axes must be one for each of {len(stages)} stages, got "
-                f"{len(self.axes_)}"
-            )
+        self.axes_ = check_axes(axes, [f"stage {stage.stage}" for stage in stages])
         means = _means(self.marginal, self.as_error)
         lowest, highest = min(m.min() for m in means), max(m.max() for m in means)
         self.maps_ = []

@@ -1,6 +1,6 @@
 """What the pictures share: colours, scales of axes, and names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,8 +136,9 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def as_error(scores: np.ndarray) -> np.ndarray:
-    """Return 1 - score, or -score if no score is above 0, as those of an error are."""
-    return -scores if np.nanmax(scores) <= 0 else 1 - scores
+    """Return 1 - score, or -score if scores are negative, as those of an error are."""
+    negative = np.nanmax(scores) <= 0 and np.nanmin(scores) < 0
+    return -scores if negative else 1 - scores
 
 
 def score_label(metric: str, error: bool = False) -> str:
@@ -155,6 +156,30 @@ def new_axes(*, width: float, height: float, n_columns: int = 1) -> Any:
     _, axes = plt.subplots(
         ncols=n_columns, figsize=(width, height), layout="constrained"
     )
+    return axes
+
+
+def check_axes(axes: Any, names: Sequence[str]) -> np.ndarray:
+    """Return a user's axes as an array, or raise an error if there are not enough.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes or array-like of such
+        Where to draw.
+
+    names : list of str
+        What is drawn in each.
+
+    Returns
+    -------
+    axes : ndarray of shape (n_names,) of matplotlib Axes
+        The axes.
+    """
+    axes = np.asarray(axes, dtype=object).ravel()
+    if len(axes) != len(names):
+        raise ValueError(
+            f"axes must be {len(names)}, one for each of {list(names)}, got {len(axes)}"
+        )
     return axes
 
 

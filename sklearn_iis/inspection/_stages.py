@@ -77,13 +77,17 @@ class Observations:
 
     def find(self, name: str) -> int:
         """Return the column of a hyperparameter, or raise an error."""
-        names = list(self.dimensions)
-        if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)
-            raise ValueError(
-                f"{name!r} was not searched; the nearest of {names} is {nearest[0]!r}"
-            )
-        return names.index(name)
+        check_searched(name, list(self.dimensions))
+        return list(self.dimensions).index(name)
+
+
+def check_searched(name: str, names: Sequence[str]) -> None:
+    """Raise an error if a hyperparameter is not among those that were searched."""
+    if name not in names:
+        nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0)
+        raise ValueError(
+            f"{name!r} was not searched; the nearest of {list(names)} is {nearest[0]!r}"
+        )
 
 
 def get_stages(search: Any) -> list[Stage]:
