@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 # One thread a test process: two processes with all threads each oversubscribe the processor.
 TEST_WORKERS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fanova clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/plot_demo.py
@@ -19,6 +19,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The reference implementation of functional ANOVA, for the tests that compare with it. Its build
+# needs SWIG 4.0 on the PATH, and a C++ compiler; where pip isolates the build, SWIG is not found.
+fanova: $(INSTALLED)
+	$(BIN)/python -m pip install -c constraints.txt setuptools swig
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install -c constraints.txt \
+		--no-build-isolation -e '.[fanova]'
 
 # torch first and pinned: an open range would pull several GB of CUDA packages.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt

@@ -352,6 +352,7 @@ class IISSearchCV(BaseSearchCV):
             max_subtasks=len(sizes) + (self.refit is not False)
         ).call_on_fit_task_begin(estimator=self, X=X, y=y)
         rng = check_random_state(self.random_state)
+        self._forget()
         self.n_splits_ = len(splits)
         self.sizes_, self.stages_, self.spaces_ = sizes, [], []
         seeds, all_seeds = [], []
@@ -397,6 +398,11 @@ class IISSearchCV(BaseSearchCV):
             self._refit(X, y, routed_params.estimator.fit, callback_ctx)
         callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
+
+    def _forget(self):
+        """Drop what another fit has found: this one may end before it finds it."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
 
     def _check_X_y(self, X, y):
         if y is None and get_tags(self).target_tags.required:

@@ -805,3 +805,20 @@ def test_several_resizers():
         ValueError, match="there are several sizes, choose a size_param"
     ):
         search.fit(np.zeros((9, 8, 8)), y[:9])
+
+
+def test_a_fit_forgets_the_one_before_it():
+    """Where it ends early, what another one has found must not seem to be its own."""
+    search = IISSearchCV(FormulaClassifier(), SPACE, n_iter=4, cv=2, random_state=0)
+    search.fit(X, y)
+    assert search.best_index_ >= 0
+    search.set_params(estimator=FormulaClassifier(fails_below=1))
+    with pytest.raises(ValueError, match="Every candidate failed"):
+        search.fit(X, y)
+    assert len(search.cv_results_["params"]) == 4
+    for name in ("best_index_", "best_params_", "best_score_", "best_estimator_"):
+        assert not hasattr(search, name)
+    search.set_params(estimator=FormulaClassifier()).fit(X, y)
+    with pytest.raises(ValueError, match="n_iter"):
+        search.set_params(n_iter=0).fit(X, y)
+    assert search.predict(X).shape == (20,)

@@ -13,6 +13,7 @@ from sklearn_iis.inspection._marginal_display import (
     PairMarginalDisplay,
 )
 from sklearn_iis.inspection._ranges import RangesDisplay
+from sklearn_iis.inspection.report import write_report
 
 __all__ = [
     "ConvergenceDisplay",
@@ -24,4 +25,5 @@ __all__ = [
     "functional_anova",
     "hyperparameter_importance",
     "hyperparameter_marginal",
+    "write_report",
 ]

@@ -1,6 +1,5 @@
 """The best score so far, over the number of candidates and over time."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,7 +166,7 @@ class ConvergenceDisplay:
             all_scores = _make_errors(all_scores)
         curves = [
             _make_curve(*one, as_error)
-            for one in zip(named, all_stages, metrics, all_scores, strict=True)
+            for one in zip(named, all_stages, all_scores, strict=True)
         ]
         extreme = "lowest" if as_error else "best"
         label = f"{extreme} {score_label(score_name, as_error)} so far"
@@ -285,15 +284,13 @@ def _name_metric(searches, metrics):
 
 
 def _get_scores(stages, metric):
-    """Return the scores of all candidates, NaN of those that failed."""
-    scores = np.concatenate([s.results[f"mean_test_{metric}"] for s in stages])
-    scores = scores.astype(float)
-    failed = np.concatenate([stage.failed for stage in stages]) | ~np.isfinite(scores)
-    if failed.all():
+    """Return the scores of all candidates, or raise an error if there are none."""
+    scores = np.concatenate([stage.scores(metric) for stage in stages])
+    if np.isnan(scores).all():
         raise ValueError(
             f"there is nothing to draw: all {len(scores)} candidates failed"
         )
-    return np.where(failed, np.nan, scores)
+    return scores
 
 
 def _make_errors(all_scores):
@@ -302,7 +299,7 @@ def _make_errors(all_scores):
     return np.split(to_error(np.concatenate(all_scores)), ends[:-1])
 
 
-def _make_curve(named, stages, metric, values, as_error):
+def _make_curve(named, stages, values, as_error):
     """Return the best so far, when it was found, and where the stages begin."""
     name, search = named
     counts = [len(stage.candidates) for stage in stages]
@@ -311,24 +308,10 @@ def _make_curve(named, stages, metric, values, as_error):
     return Bunch(
         name=name,
         best=_find_best(values, starts, search, as_error),
-        seconds=np.cumsum(_get_seconds(stages, metric)),
+        seconds=np.cumsum(np.concatenate([stage.seconds for stage in stages])),
         starts=starts,
         labels=[stage.label for stage in stages] if sized else [],
     )
-
-
-def _get_seconds(stages, metric):
-    """Return the time of fitting and scoring each candidate, summed over splits."""
-    pattern = re.compile(rf"split\d+_test_{re.escape(metric)}")
-    n_splits = sum(pattern.fullmatch(key) is not None for key in stages[0].results)
-    times = [
-        stage.results[f"mean_{what}_time"]
-        for what in ("fit", "score")
-        for stage in stages
-    ]
-    # What failed early has no time of scoring.
-    both = np.nan_to_num(np.concatenate(times).astype(float)).reshape(2, -1)
-    return n_splits * both.sum(axis=0)
 
 
 def _find_best(values, starts, search, as_error):

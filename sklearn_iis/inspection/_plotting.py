@@ -14,6 +14,9 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "oo")
 
+# The most letters of the name of a choice.
+MAX_LABEL = 18
+
 
 def stage_styles(n_stages: int) -> list[dict[str, Any]]:
     """Return for each stage a colour, dashes, a marker and a hatch.
@@ -90,13 +93,15 @@ def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None
     from matplotlib import ticker
 
     if not is_numeric(dimension):
-        axis.set_ticks(range(len(values)), [str(value) for value in values])
+        _set_choices(axis, [str(value) for value in values])
         return
     if is_log(dimension):
         axis._set_axes_scale("log")
     if not isinstance(dimension, Continuous) and len(values) <= 8:
         axis.set_ticks(values, [f"{value:g}" for value in values])
         axis.set_minor_locator(ticker.NullLocator())
+    elif isinstance(dimension.decode(dimension.low), int) and not is_log(dimension):
+        axis.get_major_locator().set_params(integer=True)
 
 
 def positions(dimension: Continuous | Discrete, values: list) -> np.ndarray:
@@ -122,7 +127,7 @@ def positions(dimension: Continuous | Discrete, values: list) -> np.ndarray:
 
 def short_name(name: str) -> str:
     """Return a hyperparameter's name without the steps of the pipeline before it."""
-    return name.rpartition("__")[2]
+    return _plain(name.rpartition("__")[2])
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -130,7 +135,7 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     short = [short_name(name) for name in names]
     return {
-        name: name if short.count(brief) > 1 else brief
+        name: _plain(name) if short.count(brief) > 1 else brief
         for name, brief in zip(names, short, strict=True)
     }
 
@@ -181,6 +186,24 @@ def check_axes(axes: Any, names: Sequence[str]) -> np.ndarray:
             f"axes must be {len(names)}, one for each of {list(names)}, got {len(axes)}"
         )
     return axes
+
+
+def _set_choices(axis, labels):
+    """Write the names of choices so that they do not touch each other."""
+    labels = [" ".join(label.split()) for label in labels]  # of estimators have lines
+    labels = [
+        label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 3]}..."
+        for label in labels
+    ]
+    axis.set_ticks(range(len(labels)), [_plain(label) for label in labels])
+    if axis.axis_name == "x" and sum(len(label) for label in labels) > 24:
+        for text in axis.get_ticklabels():
+            text.set(fontsize="small", rotation=25, ha="right", rotation_mode="anchor")
+
+
+def _plain(text):
+    """Return a text that matplotlib does not read as a formula."""
+    return text.replace("$", r"\$")
 
 
 def _unevenness(values):

@@ -28,9 +28,6 @@ DOTS_HEIGHT = 0.6
 # The bar of a choice, where the distance between choices is 1.
 CHOICE_WIDTH = 0.4
 
-# The most letters of the name of a choice.
-MAX_LABEL = 18
-
 # In points. A bar's edge is as wide as a dot, so that dots at its ends lie on it.
 DOT_SIZE = 3.0
 
@@ -296,29 +293,12 @@ def _set_axes(ax, dimension: Continuous | Discrete, labels) -> None:
     """Set scales, ticks and labels."""
     levels = [] if isinstance(dimension, Continuous) else list(dimension.levels)
     set_scale(ax.xaxis, dimension, levels)
-    if not is_numeric(dimension):
-        _fit_labels(ax, [str(level) for level in levels])
-    elif len(levels) > 8 and all(isinstance(level, int) for level in levels):
-        ax.xaxis.get_major_locator().set_params(integer=True)
     # Bars may not touch the frame, or their ends would not be seen.
     ax.use_sticky_edges = False
     ax.margins(x=0.06)
     ax.set_yticks(range(len(labels)), labels)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(labels) - 0.5, -0.5)
-
-
-def _fit_labels(ax, labels):
-    """Write the names of choices so that they do not touch each other."""
-    labels = [" ".join(label.split()) for label in labels]  # of estimators have lines
-    labels = [
-        label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 3]}..."
-        for label in labels
-    ]
-    ax.set_xticks(range(len(labels)), labels)
-    if sum(len(label) for label in labels) > 24:
-        for text in ax.get_xticklabels():
-            text.set(fontsize="small", rotation=25, ha="right", rotation_mode="anchor")
 
 
 def _place(dimension, values):

@@ -1,6 +1,7 @@
 """What there is to inspect of a fitted search: its stages, each with its space."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +49,38 @@ class Stage:
 
     @property
     def failed(self) -> np.ndarray:
-        """Which candidates failed, as a mask: all metrics of these are left out."""
+        """Which candidates failed, as a mask: they have an error, or no score."""
         error = self.results.get("error")
         scores = self.results[f"mean_test_{metric_names(self.results)[0]}"]
-        failed = ~np.isfinite(scores)
+        failed = ~np.isfinite(scores.astype(float))
         return failed if error is None else failed | (error != None)  # noqa: E711
+
+    @property
+    def n_splits(self) -> int:
+        """Number of splits that each candidate was scored on."""
+        metric = re.escape(metric_names(self.results)[0])
+        return sum(
+            re.fullmatch(rf"split\d+_test_{metric}", column) is not None
+            for column in self.results
+        )
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Time of fitting and scoring each candidate, summed over the splits."""
+        means = [self.results[f"mean_{what}_time"] for what in ("fit", "score")]
+        # What failed early has no time of scoring.
+        return self.n_splits * np.nan_to_num(np.array(means, dtype=float)).sum(axis=0)
+
+    def scores(self, metric: str) -> np.ndarray:
+        """Return the mean test scores; NaN for candidates that failed.
+
+        Parameters
+        ----------
+        metric : str
+            Which scores.
+        """
+        scores = self.results[f"mean_test_{metric}"].astype(float)
+        return np.where(self.failed | ~np.isfinite(scores), np.nan, scores)
 
 
 @dataclass(frozen=True)
@@ -189,10 +217,9 @@ def observe(stages: Sequence[Stage], metric: str) -> Observations:
             columns.append(
                 np.array([[dimension.unit(levels.index(v))] for v in values])
             )
-    scores = np.concatenate([s.results[f"mean_test_{metric}"] for s in stages])
-    scores = scores.astype(float)
-    failed = np.concatenate([stage.failed for stage in stages]) | ~np.isfinite(scores)
-    return Observations(dimensions, np.hstack(columns)[~failed], scores[~failed])
+    scores = np.concatenate([stage.scores(metric) for stage in stages])
+    scored = ~np.isnan(scores)
+    return Observations(dimensions, np.hstack(columns)[scored], scores[scored])
 
 
 def _get_candidates(search):

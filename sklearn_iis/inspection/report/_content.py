@@ -1,0 +1,241 @@
+"""What a report says in words and tables: the best, the stages, the failures."""
+
+import pprint
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from sklearn_iis._space import SearchSpace, distinct
+from sklearn_iis.inspection._plotting import score_label
+from sklearn_iis.inspection._stages import Stage, choose_metric
+from sklearn_iis.inspection.report._source import Source
+from sklearn_iis.inspection.report._text import (
+    NOTHING,
+    builtin,
+    count,
+    format_duration,
+    format_range,
+    format_seconds,
+    format_value,
+    make_score_format,
+    shorten,
+)
+
+# Beyond that, a page is not read any more.
+MAX_KINDS_OF_FAILURE = 20
+MAX_FAILED_CANDIDATES = 3
+
+
+def name_estimator(search):
+    estimator = getattr(search, "estimator", search)
+    if isinstance(getattr(estimator, "space", None), SearchSpace):
+        estimator = estimator.estimator
+    if isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return type(estimator).__name__
+
+
+def summarize(source: Source) -> list[str]:
+    """Return what the line below the title says."""
+    # Not from our package by name: it is the one that imports us.
+    import sklearn_iis
+
+    search = source.search
+    algorithm = getattr(search, "search", None)
+    if callable(algorithm):
+        algorithm = getattr(algorithm, "__name__", type(algorithm).__name__)
+    n_failed = sum(int(stage.failed.sum()) for stage in source.stages)
+    summary = [type(search).__name__]
+    if algorithm is not None:
+        summary.append(f"algorithm {algorithm}")
+    if len(source.stages) > 1:
+        summary.append(f"{len(source.stages)} stages")
+    summary += [
+        count(len(source.rows), "candidate"),
+        f"{n_failed or 'none'} failed",
+        f"{format_duration(source.seconds)} of fitting and scoring",
+    ]
+    if not source.ended_early and hasattr(search, "refit_time_"):
+        summary.append(f"{format_duration(search.refit_time_)} for the refit")
+    summary.append(f"sklearn_iis {sklearn_iis.__version__}")
+    return summary
+
+
+def describe_best(source: Source) -> dict[str, Any]:
+    """Return the best candidate, and how it was chosen."""
+    scores = source.all_scores()
+    if np.isnan(scores).all():
+        return {"reason": "No candidate has a score: all failed."}
+    index, note = _choose_best(source, scores)
+    stage, row = source.rows[index]
+    format_score = make_score_format(scores)
+    params = source.params[index]
+    splits = [
+        float(stage.results[f"split{i}_test_{source.metric}"][row])
+        for i in range(stage.n_splits)
+    ]
+    return {
+        "reason": None,
+        "score": format_score(scores[index]),
+        "score_name": score_label(source.metric),
+        "where": source.locate(stage),
+        "splits": _describe_splits(splits, format_score),
+        "note": note,
+        "params": [(name, format_value(value)) for name, value in params.items()],
+        "literal": pprint.pformat(
+            {name: builtin(value) for name, value in params.items()}, sort_dicts=False
+        ),
+    }
+
+
+def _choose_best(source: Source, scores: np.ndarray) -> tuple[int, str]:
+    """Return the row of the best candidate, and what is to be said of the choice."""
+    highest = int(np.nanargmax(scores))
+    last = source.stages[-1]
+    if source.ended_early:
+        return highest, (
+            f"The search ended with an error, as every candidate of "
+            f"{source.locate(last)} failed. This is the best of the others."
+        )
+    guide = choose_metric(source.search, None)
+    if source.metric != guide:
+        return highest, f"This is the highest {source.metric}; {guide} was searched by."
+    index = getattr(source.search, "best_index_", None)
+    if index is None or np.isnan(scores[index]):
+        return highest, "The search itself chose none; this is the highest score."
+    if scores[index] < scores[highest]:
+        score = make_score_format(scores)(scores[highest])
+        return int(index), (
+            f"The search chose it by its own rule. The highest score is {score}, of "
+            f"row {highest} of cv_results_."
+        )
+    return int(index), ""
+
+
+def _describe_splits(splits: list[float], format_score: Callable) -> str:
+    if len(splits) == 1:
+        return "on one split"
+    return (
+        f"mean of {len(splits)} splits, standard deviation "
+        f"{format_score(np.std(splits))}, from {format_score(min(splits))} to "
+        f"{format_score(max(splits))}"
+    )
+
+
+def describe_stages(source: Source) -> dict[str, Any]:
+    """Return the table of the stages."""
+    format_score = make_score_format(source.all_scores())
+    rows = []
+    for stage in source.stages:
+        scores = stage.scores(source.metric)
+        found = scores[~np.isnan(scores)]
+        handed_over = stage.results.get("seed")
+        cells = {
+            "stage": stage.index,
+            "size": stage.size,
+            "candidates": len(scores),
+            "failed": int(stage.failed.sum()),
+            "seeds": None if handed_over is None else _count_seeds(stage),
+            "best": format_score(found.max()) if len(found) else NOTHING,
+            "median": format_score(np.median(found)) if len(found) else NOTHING,
+            "seconds": format_seconds(stage.seconds.sum()),
+        }
+        rows.append(cells)
+    return {
+        "rows": rows,
+        "score_name": score_label(source.metric),
+        "sized": source.sized,
+        "seeded": rows[0]["seeds"] is not None,
+        # Hyperband measures a candidate again with more epochs.
+        "repeated": any(
+            len(distinct(stage.candidates)) < len(stage.candidates)
+            for stage in source.stages
+        ),
+    }
+
+
+def _count_seeds(stage: Stage) -> int:
+    """Return how many candidates were handed over: each may have several rows."""
+    seeds = np.flatnonzero(stage.results["seed"])
+    return len(distinct(stage.candidates[i] for i in seeds))
+
+
+def describe_ranges(source: Source) -> dict[str, Any]:
+    """Return the table of what was left of each hyperparameter."""
+    names = dict.fromkeys(n for s in source.stages for n in s.space.dimensions)
+    return {
+        "stages": [stage.label for stage in source.stages],
+        "sized": source.sized,
+        "rows": [
+            (
+                name,
+                [
+                    format_range(stage.space.dimensions.get(name))
+                    for stage in source.stages
+                ],
+            )
+            for name in names
+        ],
+    }
+
+
+def describe_failures(source: Source) -> dict[str, Any]:
+    """Return the failures by the last line of the error, most frequent ones first."""
+    kinds: dict[str, list[int]] = {}
+    for index, (stage, row) in enumerate(source.rows):
+        if stage.failed[row]:
+            kinds.setdefault(_last_line(_get_error(stage, row)), []).append(index)
+    ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    shown = [
+        _describe_kind(source, message, indices)
+        for message, indices in ranked[:MAX_KINDS_OF_FAILURE]
+    ]
+    hidden = ranked[MAX_KINDS_OF_FAILURE:]
+    return {
+        "kinds": shown,
+        "n_hidden": len(hidden),
+        "n_hidden_candidates": sum(len(indices) for _, indices in hidden),
+    }
+
+
+def _describe_kind(source: Source, message: str, indices: list[int]) -> dict[str, Any]:
+    """Return the candidates that failed with the same last line of the error."""
+    stage, row = source.rows[indices[0]]
+    examples = indices[:MAX_FAILED_CANDIDATES]
+    names = list(dict.fromkeys(name for i in examples for name in source.params[i]))
+    places = Counter(source.locate(source.rows[i][0]) for i in indices)
+    return {
+        "message": shorten(message),
+        "count": count(len(indices), "candidate"),
+        # A single stage has no name.
+        "places": [f"{n} in {place}" for place, n in places.items() if place],
+        "traceback": _get_error(stage, row),
+        "names": names,
+        "examples": [
+            (
+                index,
+                [
+                    format_value(source.params[index][name])
+                    if name in source.params[index]
+                    else NOTHING
+                    for name in names
+                ],
+            )
+            for index in examples
+        ],
+        "n_further": len(indices) - len(examples),
+    }
+
+
+def _get_error(stage: Stage, row: int) -> str | None:
+    errors = stage.results.get("error")
+    return None if errors is None else errors[row]
+
+
+def _last_line(error: str | None) -> str:
+    if error is None:
+        return "The score is not finite, and the search kept no error"
+    return error.rstrip().rpartition("\n")[2].strip() or "An error without a message"

@@ -1,0 +1,274 @@
+"""The pictures of a report, and what is said of them."""
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from sklearn_iis.inspection._convergence import ConvergenceDisplay
+from sklearn_iis.inspection._functional_anova import MIN_SAMPLES
+from sklearn_iis.inspection._importance import hyperparameter_importance
+from sklearn_iis.inspection._importance_display import ImportanceDisplay
+from sklearn_iis.inspection._marginal_display import (
+    MarginalDisplay,
+    PairMarginalDisplay,
+)
+from sklearn_iis.inspection._ranges import RangesDisplay
+from sklearn_iis.inspection.report._source import Source
+from sklearn_iis.inspection.report._text import as_sentence
+
+# Beyond that, a page is not read any more.
+MAX_SUBSETS = 12
+MAX_MARGINALS = 3
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A plot as it is embedded."""
+
+    uri: str
+    alt: str
+    width: int
+    height: int
+
+
+def draw_sections(source: Source) -> list[dict[str, Any]]:
+    """Return the sections with plots, each of which may have sections below it."""
+    with _plain_style():
+        return [
+            _make_section(
+                "Convergence",
+                "The best score so far, over the number of candidates and over the "
+                "time of fitting and scoring. Lines show where stages begin.",
+                lambda: _draw_convergence(source),
+                layout="halves",
+            ),
+            _make_section(
+                "Ranges",
+                "What each stage searched, the first one on top. Dots are candidates, "
+                "the earliest on top; crosses failed; the star is the best one.",
+                lambda: _draw_ranges(source),
+                layout="thirds",
+            ),
+            _make_importance_section(source),
+        ]
+
+
+def _make_section(
+    heading: str,
+    text: str,
+    draw: Callable[[], list[_Image]],
+    layout: str = "whole",
+) -> dict[str, Any]:
+    """Return a section, which says why if it cannot be made.
+
+    On a wide screen its images share the width in "halves" or "thirds". On a narrow one
+    "whole" images scroll, as they would be too small to be read.
+    """
+    try:
+        images, reason = draw(), None
+    except ValueError as error:
+        images, reason = [], as_sentence(str(error))
+    return {
+        "heading": heading,
+        "text": text,
+        "images": images,
+        "layout": layout,
+        "reason": reason,
+        "sections": [],
+    }
+
+
+def _make_importance_section(source: Source) -> dict[str, Any]:
+    """Return the section of functional ANOVA, and those that depend on its outcome."""
+    heading = "Importance of the hyperparameters"
+    text = (
+        "Which share of the variance of the score each hyperparameter explains, and "
+        "each pair beyond its members (functional ANOVA)."
+    )
+    n_candidates = [
+        int((~np.isnan(s.scores(source.metric))).sum()) for s in source.stages
+    ]
+    stage, note = _choose_stage(source, n_candidates)
+    result = None
+
+    def draw():
+        nonlocal result
+        if max(n_candidates) < MIN_SAMPLES:
+            raise ValueError(note)
+        result = hyperparameter_importance(
+            source.search,
+            stage=stage,
+            metric=source.metric,
+            random_state=source.random_state,
+        )
+        return _draw_importance(result)
+
+    section = _make_section(heading, text, draw)
+    if result is None:
+        return section
+    section["text"] = f"{text} {note}".strip()
+    ranked = _rank_subsets(result)
+    single = [subset for subset in ranked if len(subset) == 1][:MAX_MARGINALS]
+    section["sections"] = [
+        _make_section(
+            "Single hyperparameters",
+            "The mean score over the most important ones, averaged over all others; "
+            "the band is the standard deviation over the trees.",
+            lambda: [_draw_marginal(source, name, stage) for (name,) in single],
+            layout="thirds",
+        ),
+        _make_section(
+            "Pair of hyperparameters",
+            "The mean score over the most important pair, averaged over all others.",
+            lambda: _draw_pair(source, ranked, stage),
+        ),
+    ]
+    return section
+
+
+def _choose_stage(
+    source: Source, n_candidates: Sequence[int]
+) -> tuple[int | None, str]:
+    """Return which stage functional ANOVA is for, all if None, and why.
+
+    Stages get smaller: one that has too few candidates should not take the page away
+    from the others.
+    """
+    enough = [i for i, n in enumerate(n_candidates) if n >= MIN_SAMPLES]
+    if len(enough) == len(n_candidates):
+        return None, ""
+    counts = ", ".join(
+        f"{source.locate(source.stages[i]) or 'the search'} has {n}"
+        for i, n in enumerate(n_candidates)
+        if i not in enough
+    )
+    note = (
+        f"At least {MIN_SAMPLES} candidates without failure are needed in a stage, but "
+        f"{counts}."
+    )
+    if not enough:
+        return None, note
+    return enough[-1], f"{note} Shown is {source.locate(source.stages[enough[-1]])}."
+
+
+def _rank_subsets(result: Any) -> list[tuple[str, ...]]:
+    """Return the hyperparameters and pairs, by their mean share over the stages."""
+    shares: dict[tuple[str, ...], float] = {}
+    for stage in result.stages:
+        for subset, share in zip(stage.subsets, stage.importances_mean, strict=True):
+            shares[subset] = shares.get(subset, 0.0) + share
+    return sorted(shares, key=lambda subset: -shares[subset])
+
+
+def _draw_convergence(source: Source) -> list[_Image]:
+    # A figure a panel: on a phone one is below the other.
+    figures = [_make_figure(4.8, 3.2) for _ in range(2)]
+    ConvergenceDisplay.from_search(
+        source.search,
+        metric=source.metric,
+        axes=[figure.subplots() for figure in figures],
+    )
+    return [
+        _embed(figure, f"Curve of the best score so far over {what}.")
+        for figure, what in zip(
+            figures, ("the number of candidates", "time"), strict=True
+        )
+    ]
+
+
+def _draw_ranges(source: Source) -> list[_Image]:
+    names = list(source.stages[0].space.dimensions)
+    height = 0.8 + 0.3 * max(len(source.stages), 2)
+    figures = [_make_figure(3.3, height) for _ in names]
+    RangesDisplay.from_search(
+        source.search, names=names, axes=[figure.subplots() for figure in figures]
+    )
+    return [
+        _embed(figure, f"Bars of the range of {name} in each stage, with candidates.")
+        for figure, name in zip(figures, names, strict=True)
+    ]
+
+
+def _draw_importance(result: Any) -> list[_Image]:
+    n_bars = min(MAX_SUBSETS, len(_rank_subsets(result)))
+    n_bars *= len(result.stages)
+    figure = _make_figure(5.8, 1.0 + 0.14 * max(n_bars, 3))
+    display = ImportanceDisplay(result=result)
+    display.plot(ax=figure.subplots(), n_subsets=MAX_SUBSETS)
+    names = ", ".join(" and ".join(subset) for subset in display.subsets_[:3])
+    return [_embed(figure, f"Bars of importance, most important first: {names}, ...")]
+
+
+def _draw_marginal(source: Source, name: str, stage: int | None) -> _Image:
+    figure = _make_figure(3.3, 2.9)
+    MarginalDisplay.from_search(
+        source.search,
+        name,
+        stage=stage,
+        metric=source.metric,
+        random_state=source.random_state,
+        ax=figure.subplots(),
+    )
+    return _embed(figure, f"Curves of the mean score over {name}.")
+
+
+def _draw_pair(
+    source: Source, ranked: Sequence[tuple[str, ...]], stage: int | None
+) -> list[_Image]:
+    pair = next((subset for subset in ranked if len(subset) == 2), None)
+    if pair is None:
+        raise ValueError("there is only one hyperparameter")
+    n_stages = len(source.stages) if stage is None else 1
+    figure = _make_figure(1.2 + 2.8 * n_stages, 3.2)
+    PairMarginalDisplay.from_search(
+        source.search,
+        pair,
+        stage=stage,
+        metric=source.metric,
+        random_state=source.random_state,
+        axes=figure.subplots(ncols=n_stages, squeeze=False)[0],
+    )
+    return [
+        _embed(figure, f"Heat maps of the mean score over {pair[0]} and {pair[1]}.")
+    ]
+
+
+@contextmanager
+def _plain_style():
+    """Draw on white, whatever style the caller has chosen, but in the caller's fonts.
+
+    Names may be in a script that the default font lacks.
+    """
+    import matplotlib as mpl
+    from matplotlib import style
+
+    fonts = {
+        f"font.{kind}": mpl.rcParams[f"font.{kind}"]
+        for kind in ("family", "sans-serif", "serif", "monospace")
+    }
+    # The same page from the same search: identifiers are random otherwise.
+    svg = {"svg.fonttype": "path", "svg.hashsalt": "sklearn_iis"}
+    with style.context(["default", fonts | svg]):
+        yield
+
+
+def _make_figure(width: float, height: float) -> Any:
+    """Return a figure that pyplot does not know, so that none is left open."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _embed(figure: Any, alt: str) -> _Image:
+    """Return a figure as the source of an image."""
+    file = BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(file, format="svg", metadata=nothing)
+    data = b64encode(file.getvalue()).decode("ascii")
+    width, height = figure.get_size_inches() * 96  # CSS has 96 pixels an inch
+    return _Image(f"data:image/svg+xml;base64,{data}", alt, round(width), round(height))

@@ -1,0 +1,186 @@
+"""One HTML page of a fitted search: what is best, how it was found, what failed."""
+
+import os
+import uuid
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils._param_validation import validate_params
+
+from sklearn_iis.inspection.report._content import (
+    describe_best,
+    describe_failures,
+    describe_ranges,
+    describe_stages,
+    name_estimator,
+    summarize,
+)
+from sklearn_iis.inspection.report._plots import draw_sections
+from sklearn_iis.inspection.report._source import Source
+
+
+@validate_params(
+    {
+        "search": "no_validation",
+        "path": [str, os.PathLike],
+        "title": [str, None],
+        "metric": [str, None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def write_report(search, path, *, title=None, metric=None, random_state=None) -> Path:
+    """Write all that is to be known of a fitted search to one HTML page.
+
+    The page has the best hyperparameters, the stages with their candidates and the
+    ranges that were left, how the best score developed, which hyperparameters matter
+    and what they do to the score, and what failed and why. All is in the one file, in
+    which there is no script and no link: it can be sent by e-mail, printed, and read on
+    a phone.
+
+    Parameters
+    ----------
+    search : estimator object
+        A fitted :class:`~sklearn_iis.IISSearchCV`, also one that ended because all
+        candidates of a stage failed; or another search of scikit-learn's kind with
+        `param_distributions` or `param_grid` as one dict of frozen scipy.stats
+        distributions and lists.
+
+    path : str or path-like
+        The file to write, in a folder that exists. It is replaced if it exists, once
+        the page is complete.
+
+    title : str, default=None
+        Title of the page; None means one with the name of the estimator.
+
+    metric : str, default=None
+        Which scores, if there are several metrics; None means those that guided the
+        search.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the forests of functional ANOVA. With an int, the importances and
+        marginals are those that :func:`hyperparameter_importance` and
+        :func:`hyperparameter_marginal` return for it.
+
+    Returns
+    -------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+
+    NotADirectoryError
+        If the folder is a file.
+
+    IsADirectoryError
+        If `path` is a folder.
+
+    PermissionError
+        If nothing can be written to the folder.
+
+    NotFittedError
+        If the search is not fitted.
+
+    TypeError
+        If the search does not tell its space.
+
+    ValueError
+        If the metric does not exist.
+
+    See Also
+    --------
+    hyperparameter_importance : The importances as numbers.
+
+    Notes
+    -----
+    Functional ANOVA needs 10 candidates without failure in a stage. If some of the
+    stages have fewer, the page shows the last one that has them, and says so; where a
+    section cannot be made at all, it says why in its place.
+
+    Times are those of fitting and scoring, summed over the splits of all candidates:
+    the wall clock shows less with several jobs.
+
+    The page quotes the tracebacks of failures, with the names of folders in them.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sklearn_iis import IISSearchCV
+    >>> from sklearn_iis.inspection import write_report
+    >>> search = IISSearchCV(
+    ...     DecisionTreeClassifier(random_state=0),
+    ...     {"ccp_alpha": loguniform(1e-4, 1)},
+    ...     n_iter=12,
+    ...     random_state=0,
+    ... )
+    >>> search = search.fit(*load_iris(return_X_y=True))
+    >>> with TemporaryDirectory() as folder:
+    ...     report = write_report(search, Path(folder) / "report.html", random_state=0)
+    ...     report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    True
+    """
+    path = Path(path)
+    _check_writable(path)
+    source = Source.from_search(search, metric, random_state)
+    page = _render(
+        title=title or f"Hyperparameter search of {name_estimator(search)}",
+        summary=summarize(source),
+        today=date.today().isoformat(),
+        best=describe_best(source),
+        stages=describe_stages(source),
+        ranges=describe_ranges(source),
+        sections=draw_sections(source),
+        failures=describe_failures(source),
+    )
+    _replace(path, page)
+    return path
+
+
+def _check_writable(path: Path) -> None:
+    """Raise an error if the file cannot be written, before anything is computed."""
+    folder = path.parent
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder: name a file in it")
+    if not folder.exists():
+        raise FileNotFoundError(f"the folder {str(folder)!r} does not exist")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{str(folder)!r} is no folder")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"nothing can be written to the folder {str(folder)!r}")
+
+
+def _render(**content: Any) -> str:
+    """Return the page; all that is filled in is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sklearn_iis.inspection.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.jinja").render(**content)
+
+
+def _replace(path: Path, page: str) -> None:
+    """Write the page to a file beside the path, and put it in its place."""
+    # Tracebacks may hold names of files that are not UTF-8.
+    data = page.encode("utf-8", errors="backslashreplace")
+    unfinished = path.with_name(f".report-{uuid.uuid4().hex}.tmp")
+    try:
+        # Not by tempfile, whose files are readable by their owner only.
+        with open(unfinished, "xb") as file:
+            file.write(data)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
