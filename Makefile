@@ -21,11 +21,12 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 # The reference implementation of functional ANOVA, for the tests that compare with it. Its build
-# needs SWIG 4.0 on the PATH, and a C++ compiler; where pip isolates the build, SWIG is not found.
+# needs SWIG 4.0 on the PATH, and a C++ compiler; where pip isolates the build, SWIG is not found,
+# and in pip's cache there may be what another SWIG has built.
 fanova: $(INSTALLED)
 	$(BIN)/python -m pip install -c constraints.txt setuptools swig
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install -c constraints.txt \
-		--no-build-isolation -e '.[fanova]'
+		--no-build-isolation --no-cache-dir -e '.[fanova]'
 
 # torch first and pinned: an open range would pull several GB of CUDA packages.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt

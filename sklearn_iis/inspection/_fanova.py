@@ -15,6 +15,11 @@ from sklearn_iis.inspection._functional_anova import (
     make_result,
 )
 
+INSTALL = (
+    "Its build needs SWIG 4.0: pip install swig==4.0.2 setuptools, and then "
+    "pip install --no-build-isolation --no-cache-dir 'sklearn-iis[fanova]'"
+)
+
 
 def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
     """Decompose the variance of scores by the `fanova` package.
@@ -47,7 +52,8 @@ def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
     Raises
     ------
     ImportError
-        If the package is not installed.
+        If the package is not installed, or was built with a SWIG that it does not
+        work with.
     """
     codes, scores = check_observations(codes, scores)
     rng = check_random_state(random_state)
@@ -73,7 +79,7 @@ def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
     variances = np.zeros((len(subsets), n_estimators))
     if totals.any():
         for subset, row in zip(subsets, variances, strict=True):
-            forest.quantify_importance(subset)
+            _quantify(forest, subset)
             row[:] = forest.V_U_individual[subset]
     return make_result(subsets, variances, totals)
 
@@ -84,9 +90,7 @@ def _import_fanova():
         module = importlib.import_module("fanova.fanova")
     except ImportError as error:
         raise ImportError(
-            "engine='fanova' needs the extra `fanova`, whose build needs SWIG 4.0: "
-            "pip install swig==4.0.2 setuptools, and then "
-            "pip install --no-build-isolation 'sklearn-iis[fanova]'"
+            f"engine='fanova' needs the extra `fanova`. {INSTALL}"
         ) from error
     # numpy dropped the alias in version 1.24.
     module.np = _Shielded(np, float=float)
@@ -94,6 +98,17 @@ def _import_fanova():
     module.logging = _Shielded(logging, basicConfig=lambda **_: None)
     logging.getLogger("fanova").setLevel(logging.ERROR)
     return module
+
+
+def _quantify(forest, subset):
+    try:
+        forest.quantify_importance(subset)
+    except AttributeError as error:
+        if "SwigPyObject" not in str(error):
+            raise
+        raise ImportError(
+            f"pyrfr was built with another SWIG than 4.0. {INSTALL}"
+        ) from error
 
 
 class _Shielded(types.ModuleType):

@@ -117,3 +117,16 @@ def test_package_is_missing(monkeypatch):
     codes = np.random.RandomState(0).uniform(size=(30, 2))
     with pytest.raises(ImportError, match="needs the extra `fanova`"):
         fanova(codes, codes[:, 0], max_order=1, n_estimators=3, random_state=0)
+
+
+def test_package_was_built_with_another_swig(monkeypatch):
+    pytest.importorskip("fanova", reason="needs the extra fanova")
+    from fanova.fanova import fANOVA
+
+    def fail(self, dims):
+        raise AttributeError("'SwigPyObject' object has no attribute 'mean'")
+
+    monkeypatch.setattr(fANOVA, "quantify_importance", fail)
+    codes = np.random.RandomState(0).uniform(size=(30, 2))
+    with pytest.raises(ImportError, match=r"another SWIG than 4\.0.*swig==4\.0\.2"):
+        fanova(codes, codes[:, 0], max_order=1, n_estimators=3, random_state=0)
