@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, PerLayer
 from sklearn_iis.datasets import make_shapes
+from sklearn_iis.inspection import write_report
 
 X, y = make_shapes(1200, size=64, n_classes=4, random_state=0)
 X_train, X_test, y_train, y_test = train_test_split(
@@ -91,3 +92,10 @@ axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
 axes.legend()
 figure.savefig("demo.png", dpi=120)
 print("The figure is in demo.png")
+
+# %%
+# All of it and more on one page: how the best score developed, how the ranges narrowed,
+# which hyperparameters matter, and what failed.
+
+write_report(search, "demo.html", random_state=0)
+print("The report is in demo.html")

@@ -1,7 +1,13 @@
-"""The formulas that searches are compared on, and how they are told to each library."""
+"""What searches and importances are compared on, and how each library is told."""
 
+from itertools import combinations
+
+import numpy as np
 import pytest
+from scipy.stats import qmc
+from sklearn.ensemble import RandomForestRegressor
 
+from benchmarks import importance, importance_accuracy
 from benchmarks.searches import FORMULAS, LIBRARIES, run
 from sklearn_iis import SearchSpace
 
@@ -27,3 +33,65 @@ def test_every_search_gets_candidates_with_layers_measured(search):
     assert len(regrets) == row["n_evaluations"] == 12
     assert regrets == sorted(regrets, reverse=True)
     assert 0 < regrets[-1] < regrets[0]
+
+
+@pytest.mark.parametrize(
+    "function",
+    importance_accuracy.FUNCTIONS.values(),
+    ids=importance_accuracy.FUNCTIONS,
+)
+def test_shares_are_those_of_the_function(function):
+    """By integration: the covariance of points that have some columns in common."""
+    d = function.n_columns
+    first, second = np.split(qmc.Sobol(2 * d, seed=0).random(2**15), 2, axis=1)
+    scores = function.predict(first)
+    assert scores.var() == pytest.approx(function.total_variance, rel=0.02)
+    explained = {(): 0.0}
+    for subset in function.subsets:
+        others = second.copy()
+        others[:, subset] = first[:, subset]
+        closed = np.cov(scores, function.predict(others))[0, 1] / scores.var()
+        explained[subset] = closed - sum(
+            explained[s] for k in range(len(subset)) for s in combinations(subset, k)
+        )
+    shares = [explained[subset] for subset in function.subsets]
+    np.testing.assert_allclose(shares, function.shares, atol=0.02)
+
+
+def test_a_single_tree_is_decomposed_exactly():
+    """The shares of all subsets add up to 1."""
+    codes, scores = importance_accuracy.FUNCTIONS["Ishigami"].observe(40, 0.5, seed=0)
+    tree = RandomForestRegressor(1, random_state=0).fit(codes, scores).estimators_[0]
+    subsets = [s for order in (1, 2, 3) for s in combinations(range(3), order)]
+    shares = importance_accuracy.decompose_tree(tree.tree_, subsets)
+    assert shares.sum() == pytest.approx(1)
+    assert (shares >= 0).all()
+
+
+@pytest.mark.parametrize("method", importance_accuracy.METHODS)
+def test_every_way_of_functional_anova_gets_the_points(method, monkeypatch):
+    module = importance_accuracy.MODULES.get(method)
+    if module is not None:
+        pytest.importorskip(module)
+    monkeypatch.setattr(importance_accuracy, "N_TREES", 4)
+    monkeypatch.setattr(importance_accuracy, "N_FANOVA_TREES", 4)
+    row = importance_accuracy.run("learning rate", 30, 0.0, 0, method)
+    shares = [float(share) for share in row["shares"].split()]
+    assert len(shares) == (3 if method == "Optuna" else 6)
+    assert 0 < sum(shares) < 1.2
+    # Without a log scale little of it is seen.
+    assert (np.argmax(shares) == 0) or method == "Optuna"
+
+
+def test_time_of_the_package_is_extrapolated_to_all_pairs():
+    pytest.importorskip("fanova")
+    codes, scores = importance.make_observations(30)
+    _, _, pairs = importance.time_fanova(codes, scores, n_trees=2)
+    assert all(one < every for one, every in pairs.values())
+
+
+def test_importance_is_timed():
+    pytest.importorskip("optuna")
+    rows = importance.run([20, 40], 6, 2, 1, 2, skip=["fanova", "memory"])
+    assert rows.keys() == {(name, n) for name in ("ours", "optuna") for n in (20, 40)}
+    assert importance.describe_growth([10, 100], [1.0, 10.0]) == "n^1.00"

@@ -17,10 +17,10 @@ from sklearn.utils import (
     check_random_state,
 )
 from sklearn.utils._param_validation import Interval, validate_params
+from threadpoolctl import threadpool_limits
 
-# How many times the residuals of the forest are fitted. On the functions and samples
-# that doc/importance.md lists, two are better than one, and three worse where there is
-# noise.
+# How many times the residuals of the forest are fitted. On average over the functions,
+# samples and noise in doc/importance.md, two are best.
 N_CORRECTIONS = 2
 
 # Fewer observations say nothing about what matters.
@@ -29,6 +29,9 @@ MIN_SAMPLES = 10
 # Marginals are averaged over the cells of a grid with no more cells a column, and no
 # more than their square in all.
 MAX_CELLS = 48
+
+# How many subsets are decomposed at a time: each tree has a function of each of them.
+MAX_SUBSETS = 200
 
 # Where the variance of a forest is integrated: a power of 2, for Sobol's sequence.
 N_POINTS = 2**13
@@ -271,25 +274,35 @@ class MarginalForest:
             means over the members are the variances of the forest's functions.
         """
         variances = np.empty((len(subsets), len(self._members)))
-        for order in {len(subset) for subset in subsets}:
-            rows = [i for i, subset in enumerate(subsets) if len(subset) == order]
-            n_cells = min(MAX_CELLS, math.floor(MAX_CELLS ** (2 / order) + 1e-9))
-            edges = [_grid(thresholds, n_cells) for thresholds in self._thresholds]
-            widths = [np.diff(column_edges) for column_edges in edges]
-            functions: list[list[np.ndarray]] = [[] for _ in rows]
-            for member in self._members:
-                densities = [boxes.cell_densities(edges) for boxes in member]
-                for values, i in zip(functions, rows, strict=True):
-                    marginal = sum(
-                        boxes.marginal(subsets[i], density)
-                        for boxes, density in zip(member, densities, strict=True)
-                    )
-                    values.append(_center(marginal, [widths[j] for j in subsets[i]]))
-            for values, i in zip(functions, rows, strict=True):
-                variances[i] = _covariances(
-                    np.array(values), [widths[j] for j in subsets[i]]
-                )
+        # On matrices of this size several threads gain little, and wait for each other
+        # where there are other processes.
+        with threadpool_limits(1, user_api="blas"):
+            for order in {len(subset) for subset in subsets}:
+                rows = [i for i, subset in enumerate(subsets) if len(subset) == order]
+                for start in range(0, len(rows), MAX_SUBSETS):
+                    block = rows[start : start + MAX_SUBSETS]
+                    variances[block] = self._decompose([subsets[i] for i in block])
         return variances
+
+    def _decompose(self, subsets: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        """Return the variances that subsets of the same order explain."""
+        order = len(subsets[0])
+        n_cells = min(MAX_CELLS, math.floor(MAX_CELLS ** (2 / order) + 1e-9))
+        edges = [_grid(thresholds, n_cells) for thresholds in self._thresholds]
+        widths = [[np.diff(edges[j]) for j in subset] for subset in subsets]
+        functions: list[list[np.ndarray]] = [[] for _ in subsets]
+        for member in self._members:
+            densities = [boxes.cell_densities(edges) for boxes in member]
+            for i, subset in enumerate(subsets):
+                marginal = sum(
+                    boxes.marginal(subset, density)
+                    for boxes, density in zip(member, densities, strict=True)
+                )
+                functions[i].append(_center(marginal, widths[i]))
+        return [
+            _covariances(np.array(values), axes)
+            for values, axes in zip(functions, widths, strict=True)
+        ]
 
     def marginal(
         self, columns: tuple[int, ...], points: Sequence[np.ndarray]

@@ -116,8 +116,8 @@ def hyperparameter_importance(
 
     engine : {"forest", "fanova"}, default="forest"
         :func:`functional_anova`, or the `fanova` package of the method's authors, which
-        needs the extra `fanova` and takes hundreds of times as long; its licence is for
-        non-commercial use.
+        needs the extra `fanova` and takes hundreds of times as long or more; its
+        licence is for non-commercial use.
 
     Returns
     -------
