@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sklearn_iis.inspection._plotting import as_error as to_error
 from sklearn_iis.inspection._plotting import (
@@ -14,7 +13,11 @@ from sklearn_iis.inspection._plotting import (
     score_label,
     series_styles,
 )
-from sklearn_iis.inspection._stages import choose_metric, get_stages
+from sklearn_iis.inspection._stages import (
+    NothingToShowError,
+    choose_metric,
+    get_stages,
+)
 
 PANELS = ("number of candidates", "summed time of all evaluations")
 
@@ -190,7 +193,6 @@ class ConvergenceDisplay:
         ValueError
             If there are not two axes.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
         is_new = axes is None
         self.axes_ = _make_panels() if is_new else check_axes(axes, PANELS)
         self.figure_ = self.axes_[0].figure
@@ -287,7 +289,7 @@ def _get_scores(stages, metric):
     """Return the scores of all candidates, or raise an error if there are none."""
     scores = np.concatenate([stage.scores(metric) for stage in stages])
     if np.isnan(scores).all():
-        raise ValueError(
+        raise NothingToShowError(
             f"there is nothing to draw: all {len(scores)} candidates failed"
         )
     return scores
@@ -295,8 +297,8 @@ def _get_scores(stages, metric):
 
 def _make_errors(all_scores):
     """Turn the scores of all searches into errors alike, as they are compared."""
-    ends = np.cumsum([len(scores) for scores in all_scores])
-    return np.split(to_error(np.concatenate(all_scores)), ends[:-1])
+    best_score = max(np.nanmax(scores) for scores in all_scores)
+    return [to_error(scores, best_score) for scores in all_scores]
 
 
 def _make_curve(named, stages, values, as_error):
@@ -310,7 +312,7 @@ def _make_curve(named, stages, values, as_error):
         best=_find_best(values, starts, search, as_error),
         seconds=np.cumsum(np.concatenate([stage.seconds for stage in stages])),
         starts=starts,
-        labels=[stage.label for stage in stages] if sized else [],
+        labels=[f"{stage.size}" for stage in stages] if sized else [],
     )
 
 

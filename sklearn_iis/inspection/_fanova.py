@@ -46,8 +46,8 @@ def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
     Returns
     -------
     result : :class:`~sklearn.utils.Bunch`
-        As of :func:`functional_anova`, but for `total_variance`, which is the mean of
-        the trees'.
+        As of :func:`functional_anova`, but `total_variance` is the mean of the trees',
+        and `oob_score` is NaN, as the package does not tell it.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
         for subset, row in zip(subsets, variances, strict=True):
             _quantify(forest, subset)
             row[:] = forest.V_U_individual[subset]
-    return make_result(subsets, variances, totals)
+    return make_result(subsets, variances, totals, oob_score=np.nan)
 
 
 def _import_fanova():

@@ -85,13 +85,19 @@ def functional_anova(
             Indices of columns, smaller subsets first.
         importances : ndarray of shape (n_subsets, n_estimators)
             What each tree adds to the share of each subset: the covariance of its
-            function with that of the forest, over the variance of the forest.
+            function with that of the forest, over the variance of the forest; below 0
+            if they are opposed.
         importances_mean : ndarray of shape (n_subsets,)
-            Share of the variance that each subset explains, beyond its own subsets.
+            Share of the variance of the forest's prediction that each subset explains,
+            beyond its own subsets.
         importances_std : ndarray of shape (n_subsets,)
             Standard deviation over the trees.
         total_variance : float
             Variance of the forest's prediction over the unit cube.
+        oob_score : float
+            Share of the variance of the scores that the forest predicts out of bag
+            (R²), before any correction: if it is near 0 or below, importances are those
+            of noise.
 
     Raises
     ------
@@ -115,8 +121,8 @@ def functional_anova(
     three ways.
 
     The marginals of a tree are exact averages over the cells of a grid, which has up to
-    48 cells a column for subsets of one and two columns and fewer beyond; what varies
-    within a cell is lost.
+    48 cells a column for subsets of one and two columns, 13 for three and 6 for four;
+    what varies within a cell is lost.
 
     References
     ----------
@@ -149,7 +155,10 @@ def functional_anova(
         for subset in combinations(range(forest.n_columns), order)
     ]
     return make_result(
-        subsets, forest.explained_variances(subsets), forest.total_variance
+        subsets,
+        forest.explained_variances(subsets),
+        forest.total_variance,
+        forest.oob_score,
     )
 
 
@@ -157,6 +166,7 @@ def make_result(
     subsets: list[tuple[int, ...]],
     variances: np.ndarray,
     total_variance: float | np.ndarray,
+    oob_score: float,
 ) -> Bunch:
     """Return variances as shares of the total, which each tree may have its own of."""
     importances = np.zeros_like(variances)
@@ -168,6 +178,7 @@ def make_result(
         importances_mean=importances.mean(axis=1),
         importances_std=importances.std(axis=1),
         total_variance=float(np.mean(total_variance)),
+        oob_score=oob_score,
     )
 
 
@@ -194,8 +205,13 @@ def check_observations(codes, scores) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fill_missing(codes: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """Return points with values drawn at random in the place of those they lack."""
-    return np.where(np.isnan(codes), rng.uniform(size=codes.shape), codes)
+    """Return points with values drawn at random in the place of those they lack.
+
+    A column that no point has a value of is constant, so that it explains nothing.
+    """
+    drawn = rng.uniform(size=codes.shape)
+    drawn[:, np.isnan(codes).all(axis=0)] = 0.5
+    return np.where(np.isnan(codes), drawn, codes)
 
 
 class MarginalForest:
@@ -225,6 +241,10 @@ class MarginalForest:
 
     total_variance : float
         Variance of the prediction over the cube.
+
+    oob_score : float
+        Share of the variance of the scores that is predicted out of bag (R²), before
+        any correction.
     """
 
     def __init__(self, codes, scores, *, n_estimators, random_state):
@@ -235,6 +255,7 @@ class MarginalForest:
         forests = _fit_corrected_forest(
             codes, scores - self._mean_score, n_estimators, rng
         )
+        self.oob_score = float(forests[0].oob_score_)
         self._members = [
             [_Boxes(estimator.tree_) for estimator in estimators]
             for estimators in zip(
@@ -396,10 +417,18 @@ def _fit_corrected_forest(codes, scores, n_estimators, rng):
             warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
             forest.fit(fill_missing(codes, rng), scores)
         forests.append(forest)
-        predictions = forest.oob_prediction_
-        # A prediction of exactly 0 is none: all trees were fitted to this observation.
-        scores = np.where(predictions == 0, 0, scores - predictions)
+        residuals = scores - forest.oob_prediction_
+        # Where all trees were fitted to an observation there is nothing to correct by.
+        scores = np.where(_is_out_of_bag(forest, len(codes)), residuals, 0)
     return forests
+
+
+def _is_out_of_bag(forest, n_samples):
+    """Return which observations some tree was not fitted to."""
+    out_of_bag = np.zeros(n_samples, dtype=bool)
+    for in_bag in forest.estimators_samples_:
+        out_of_bag |= np.bincount(in_bag, minlength=n_samples) == 0
+    return out_of_bag
 
 
 def _find_leaves(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

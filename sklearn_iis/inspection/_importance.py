@@ -1,8 +1,7 @@
 """Which hyperparameters of a search matter, and what each does to the score."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,17 +11,15 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn_iis._dimension import Continuous
 from sklearn_iis.inspection._fanova import fanova
 from sklearn_iis.inspection._functional_anova import (
-    MIN_SAMPLES,
     MarginalForest,
     functional_anova,
 )
 from sklearn_iis.inspection._stages import (
     Observations,
-    Stage,
     choose_metric,
     get_stages,
     observe,
-    select_stages,
+    observe_stages,
 )
 
 ENGINES: dict[str, Callable] = {"forest": functional_anova, "fanova": fanova}
@@ -33,6 +30,21 @@ class ImportanceResult(Bunch):
 
     See :func:`hyperparameter_importance`.
     """
+
+    def rank(self) -> list[tuple[str, ...]]:
+        """Return the subsets, by their mean importance over the stages.
+
+        Returns
+        -------
+        subsets : list of tuple of str
+            The most important one first; a stage that lacks one counts as 0.
+        """
+        totals: dict[tuple[str, ...], float] = {}
+        for stage in self.stages:
+            shares = zip(stage.subsets, stage.importances_mean, strict=True)
+            for subset, share in shares:
+                totals[subset] = totals.get(subset, 0.0) + share
+        return sorted(totals, key=lambda subset: -totals[subset])
 
     def to_frame(self) -> pd.DataFrame:
         """Return the importances as a table.
@@ -63,7 +75,7 @@ class ImportanceResult(Bunch):
 @validate_params(
     {
         "search": "no_validation",
-        "stage": [Integral, None],
+        "stage": [Integral, StrOptions({"all"}), None],
         "max_order": [Interval(Integral, 1, None, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "metric": [str, None],
@@ -82,12 +94,13 @@ def hyperparameter_importance(
     random_state=None,
     engine="forest",
 ) -> ImportanceResult:
-    """Return how much of the score's variance each hyperparameter explains.
+    """Return how much of the predicted score's variance each hyperparameter explains.
 
-    The scores of all candidates that did not fail are decomposed by functional ANOVA
-    [1]_ over the space, in codes: a hyperparameter on a log scale counts by its
-    logarithm, one with another prior by its quantiles. What a stage was given is its
-    whole space: importances are those within the ranges that were left.
+    A forest is fitted to the scores of all candidates that did not fail, and its
+    prediction decomposed by functional ANOVA [1]_ over the space, in codes: a
+    continuous hyperparameter counts by its quantiles, so that one on a log scale counts
+    by its logarithm; of a discrete one each value counts the same. What a stage was
+    given is its whole space: importances are those within the ranges that were left.
 
     Parameters
     ----------
@@ -96,9 +109,11 @@ def hyperparameter_importance(
         kind with `param_distributions` or `param_grid` as one dict of frozen
         scipy.stats distributions and lists.
 
-    stage : int, default=None
-        Only this stage, counted from 0. None means each stage, and all together over
-        the space of the first one, with the size as one more hyperparameter.
+    stage : int or "all", default=None
+        Only this stage, counted from 0, or all together, over the space of the first
+        one and with the size as one more hyperparameter. None means each stage, and all
+        together; stages with fewer than 10 candidates that did not fail are left out,
+        with a warning.
 
     max_order : int, default=2
         The most hyperparameters of a subset.
@@ -128,18 +143,23 @@ def hyperparameter_importance(
         stages : list of :class:`~sklearn.utils.Bunch`
             One for each stage, with
 
-            - `stage` (int) and `size`;
+            - `stage` (int, or "all"), `size` and `label`;
             - `subsets`, a list of tuples of names. Of a `PerLayer` hyperparameter each
               layer is one of its own, `name[layer]`. If candidates were measured with
               different resources, as by Hyperband, these are one more, `n_resources`;
             - `importances`, an ndarray of shape (n_subsets, n_estimators), the share
-              of the variance that each subset explains beyond its own subsets, by tree;
+              of the prediction's variance that each subset explains beyond its own
+              subsets, by tree, whose parts may be negative;
             - `importances_mean` and `importances_std`, over the trees;
-            - `total_explained`, the sum of `importances_mean`;
+            - `total_explained`, the sum of `importances_mean`: what is left is due to
+              subsets of more hyperparameters;
             - `total_variance`, of the prediction over the space;
+            - `oob_score`, the share of the variance of the scores that is predicted out
+              of bag (R²). Near 0 or below, importances are those of noise;
             - `n_candidates`, those that did not fail.
         overall : :class:`~sklearn.utils.Bunch`
-            The same for all stages together; if there is one only, that one.
+            The same for all stages together; if there is only one stage, or one was
+            asked for, that one.
 
     Raises
     ------
@@ -164,6 +184,13 @@ def hyperparameter_importance(
     In a space that was narrowed around the good candidates, scores vary less, and what
     varies is importance in that neighbourhood. Searches that are guided by scores do
     not cover the space evenly; where they have been rarely, the forest knows little.
+    That is so of all stages together, whatever the search: the larger sizes were
+    measured in the narrowed ranges only, so that some of what is due to the ranges is
+    credited to the size.
+
+    Whether a candidate failed is known by its `error` in `cv_results_`, or by a score
+    of NaN: where another search of scikit-learn has a number as `error_score`, that
+    counts as a score.
 
     References
     ----------
@@ -193,8 +220,7 @@ def hyperparameter_importance(
     stages = get_stages(search)
     metric = choose_metric(search, metric)
 
-    def analyse(group: Sequence[Stage], **where: Any) -> Bunch:
-        observations = observe_enough(group, metric)
+    def analyse(observations: Observations) -> Bunch:
         names = list(observations.dimensions)
         result = ENGINES[engine](
             observations.codes,
@@ -204,28 +230,28 @@ def hyperparameter_importance(
             random_state=random_state,
         )
         result.subsets = [tuple(names[i] for i in s) for s in result.subsets]
-        total = result.importances_mean.sum()
-        n_candidates = len(observations.scores)
         return Bunch(
-            **where, **result, total_explained=total, n_candidates=n_candidates
+            stage=observations.stage,
+            size=observations.size,
+            label=observations.label,
+            n_candidates=len(observations.scores),
+            total_explained=float(result.importances_mean.sum()),
+            **result,
         )
 
-    results = [
-        analyse([one], stage=one.index, size=one.size)
-        for one in select_stages(stages, stage)
-    ]
-    if len(results) == 1:
-        return ImportanceResult(stages=results, overall=results[0])
-    return ImportanceResult(
-        stages=results, overall=analyse(stages, stage="all", size=None)
-    )
+    results = [analyse(one) for one in observe_stages(stages, stage, metric)]
+    if stage is None and len(stages) > 1:
+        return ImportanceResult(
+            stages=results, overall=analyse(observe(stages, metric))
+        )
+    return ImportanceResult(stages=results, overall=results[0])
 
 
 @validate_params(
     {
         "search": "no_validation",
         "names": [str, tuple, list],
-        "stage": [Integral, None],
+        "stage": [Integral, StrOptions({"all"}), None],
         "n_points": [Interval(Integral, 2, None, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "metric": [str, None],
@@ -245,8 +271,11 @@ def hyperparameter_marginal(
 ) -> Bunch:
     """Return the mean score over one hyperparameter, or over several.
 
-    All others are averaged over the space. It is what
+    All others are averaged over the space of the stage. It is what
     :func:`hyperparameter_importance` takes the variance of.
+
+    As ranges are narrowed around good candidates, later stages have higher means for
+    that alone: the shapes of their marginals can be compared, the levels cannot.
 
     Parameters
     ----------
@@ -256,8 +285,9 @@ def hyperparameter_marginal(
     names : str, or tuple or list of str
         The hyperparameter or hyperparameters; `name[layer]` of a `PerLayer`.
 
-    stage : int, default=None
-        Only this stage, counted from 0. None means each stage.
+    stage : int or "all", default=None
+        Only this stage, counted from 0, or all together. None means each stage; those
+        with fewer than 10 candidates that did not fail are left out, with a warning.
 
     n_points : int, default=50
         The most values of each hyperparameter, evenly spaced in codes; a discrete one
@@ -279,11 +309,16 @@ def hyperparameter_marginal(
 
         names : tuple of str
             The hyperparameters.
+        dimensions : list of dimension
+            The same as in `SearchSpace.dimensions`, in the first stage.
+        metric : str
+            Which scores.
         stages : list of :class:`~sklearn.utils.Bunch`
-            One for each stage, with `stage`, `size`, `grid_values` (for each
+            One for each stage, with `stage`, `size`, `label`, `grid_values` (for each
             hyperparameter a list of its values, in its own units), `mean` and `std`
             (ndarrays of shape (n_values of the first hyperparameter, ...), the mean
-            score at these values and its standard deviation over the trees).
+            score at these values and its standard deviation over the trees), and
+            `best_score`, the best one that was measured.
 
     Raises
     ------
@@ -311,11 +346,10 @@ def hyperparameter_marginal(
     names = (names,) if isinstance(names, str) else tuple(names)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"names must be different hyperparameters, got {names}")
-    stages = select_stages(get_stages(search), stage)
     metric = choose_metric(search, metric)
+    observed = observe_stages(get_stages(search), stage, metric)
     results = []
-    for one in stages:
-        observations = observe_enough([one], metric)
+    for observations in observed:
         columns = tuple(observations.find(name) for name in names)
         forest = MarginalForest(
             observations.codes,
@@ -338,24 +372,21 @@ def hyperparameter_marginal(
         ]
         results.append(
             Bunch(
-                stage=one.index, size=one.size, grid_values=values, mean=mean, std=std
+                stage=observations.stage,
+                size=observations.size,
+                label=observations.label,
+                grid_values=values,
+                mean=mean,
+                std=std,
+                best_score=float(observations.scores.max()),
             )
         )
-    return Bunch(names=names, stages=results)
-
-
-def observe_enough(stages: Sequence[Stage], metric: str) -> Observations:
-    """Return the observations of some stages, or raise an error if they are few."""
-    observations = observe(stages, metric)
-    n_candidates = len(observations.scores)
-    if n_candidates < MIN_SAMPLES:
-        where = ", ".join(stage.label for stage in stages)
-        raise ValueError(
-            f"{n_candidates} candidates without failure ({where}) are too few for "
-            f"functional ANOVA: at least {MIN_SAMPLES} are needed. stage=... chooses "
-            "a stage that has them"
-        )
-    return observations
+    return Bunch(
+        names=names,
+        dimensions=[observed[0].dimensions[name] for name in names],
+        metric=metric,
+        stages=results,
+    )
 
 
 def _spread_codes(dimension, n_points):

@@ -6,7 +6,13 @@ from sklearn_iis.inspection._importance import (
     ImportanceResult,
     hyperparameter_importance,
 )
-from sklearn_iis.inspection._plotting import new_axes, short_names, stage_styles
+from sklearn_iis.inspection._plotting import (
+    check_axes,
+    legend_title,
+    new_axes,
+    short_names,
+    stage_styles,
+)
 
 
 class ImportanceDisplay:
@@ -88,8 +94,8 @@ class ImportanceDisplay:
             A fitted :class:`~sklearn_iis.IISSearchCV`, or another search, as for
             :func:`~sklearn_iis.inspection.hyperparameter_importance`.
 
-        stage : int, default=None
-            Only this stage; None means each.
+        stage : int or "all", default=None
+            Only this stage, or all together; None means each.
 
         max_order : int, default=2
             The most hyperparameters of a subset.
@@ -144,18 +150,20 @@ class ImportanceDisplay:
         -------
         display : ImportanceDisplay
             This object.
-        """
-        stages = self.result.stages
-        importances = self.result.to_frame().query("stage != 'all'")
-        mean = importances.groupby("subset", sort=False)["importance"].mean()
-        names = dict.fromkeys(s for stage in stages for s in stage.subsets)
-        by_name = {" x ".join(subset): subset for subset in names}
-        ranked = mean.sort_values(ascending=False, kind="stable").index[:n_subsets]
-        self.subsets_ = [by_name[name] for name in ranked]
 
+        Raises
+        ------
+        ValueError
+            If `n_subsets` is less than 1, or there are several axes.
+        """
+        if n_subsets < 1:
+            raise ValueError(f"n_subsets must be at least 1, got {n_subsets}")
+        stages = self.result.stages
+        self.subsets_ = self.result.rank()[:n_subsets]
         n_rows, n_stages = len(self.subsets_), len(stages)
         if ax is None:
             ax = new_axes(height=1.2 + 0.16 * n_rows * (0.8 + 0.6 * n_stages), width=7)
+        (ax,) = check_axes(ax, ["importance"])
         height = 0.8 / n_stages
         self.bars_ = []
         styles = stage_styles(n_stages)
@@ -169,7 +177,7 @@ class ImportanceDisplay:
                 hatch=style["hatch"],
                 edgecolor="white",
                 linewidth=0,
-                label=f"{stage.stage if stage.size is None else stage.size}",
+                label=stage.label,
             )
             self.bars_.append(bars)
         short = short_names({name for subset in self.subsets_ for name in subset})
@@ -177,9 +185,8 @@ class ImportanceDisplay:
         ax.set_yticks(range(n_rows), labels)
         ax.set_ylim(n_rows - 0.5, -0.5)
         ax.set_xlim(left=0)
-        ax.set_xlabel("importance [% of the variance of the score]")
+        ax.set_xlabel("importance [% of the variance of the predicted score]")
         if n_stages > 1:
-            sized = any(stage.size is not None for stage in stages)
-            ax.legend(title="size" if sized else "stage", loc="lower right")
+            ax.legend(title=legend_title(stages), loc="lower right")
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -8,6 +8,7 @@ from sklearn_iis.inspection._plotting import (
     check_axes,
     is_log,
     is_numeric,
+    legend_title,
     new_axes,
     positions,
     score_label,
@@ -15,32 +16,20 @@ from sklearn_iis.inspection._plotting import (
     short_name,
     stage_styles,
 )
-from sklearn_iis.inspection._stages import (
-    choose_metric,
-    get_stages,
-    observe,
-    select_stages,
-)
 
 
 class MarginalDisplay:
     """The mean score over one hyperparameter, a curve and a band for each size.
 
-    All other hyperparameters are averaged over the space; the band is one standard
-    deviation over the trees. It is figure 3 of [1]_. Use :meth:`from_search` to make
-    one.
+    All other hyperparameters are averaged over the space of the stage; the band is one
+    standard deviation over the trees. Where ranges were narrowed, later stages lie
+    higher for that alone. It is figure 3 of [1]_. Use :meth:`from_search` to make one.
 
     Parameters
     ----------
     marginal : :class:`~sklearn.utils.Bunch`
         What :func:`~sklearn_iis.inspection.hyperparameter_marginal` returns for one
         name.
-
-    dimension : dimension
-        The hyperparameter in the space, as in `SearchSpace.dimensions`.
-
-    metric : str, default="score"
-        What the scores are.
 
     as_error : bool, default=False
         Whether errors are drawn: 1 - score, or -score if no score is above 0.
@@ -86,10 +75,8 @@ class MarginalDisplay:
     'log'
     """
 
-    def __init__(self, *, marginal, dimension, metric="score", as_error=False):
+    def __init__(self, *, marginal, as_error=False):
         self.marginal = marginal
-        self.dimension = dimension
-        self.metric = metric
         self.as_error = as_error
 
     @classmethod
@@ -117,8 +104,8 @@ class MarginalDisplay:
         name : str
             The hyperparameter.
 
-        stage : int, default=None
-            Only this stage; None means each.
+        stage : int or "all", default=None
+            Only this stage, or all together; None means each.
 
         n_points : int, default=50
             The most values of the hyperparameter.
@@ -143,6 +130,8 @@ class MarginalDisplay:
         display : MarginalDisplay
             The display, drawn.
         """
+        if not isinstance(name, str):
+            raise ValueError(f"name must be one hyperparameter, got {name!r}")
         marginal = hyperparameter_marginal(
             search,
             name,
@@ -152,11 +141,7 @@ class MarginalDisplay:
             metric=metric,
             random_state=random_state,
         )
-        metric, (dimension,) = _find_dimensions(search, marginal.names, stage, metric)
-        display = cls(
-            marginal=marginal, dimension=dimension, metric=metric, as_error=as_error
-        )
-        return display.plot(ax=ax)
+        return cls(marginal=marginal, as_error=as_error).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw the curves.
@@ -173,19 +158,21 @@ class MarginalDisplay:
         """
         if ax is None:
             ax = new_axes(width=6, height=4)
+        (ax,) = check_axes(ax, self.marginal.names)
         stages = self.marginal.stages
         self.lines_, self.bands_ = [], []
-        numeric = is_numeric(self.dimension)
+        (dimension,) = self.marginal.dimensions
+        numeric = is_numeric(dimension)
         means = _means(self.marginal, self.as_error)
         styles = stage_styles(len(stages))
         for i, (stage, mean, style) in enumerate(
             zip(stages, means, styles, strict=True)
         ):
-            x = positions(self.dimension, stage.grid_values[0])
+            x = positions(dimension, stage.grid_values[0])
             few = len(x) <= 12
             line_style = {
                 "color": style["color"],
-                "label": f"{stage.stage if stage.size is None else stage.size}",
+                "label": stage.label,
                 "marker": style["marker"] if few else None,
             }
             if numeric:
@@ -203,12 +190,14 @@ class MarginalDisplay:
                 )
             self.lines_.append(line)
         values = dict.fromkeys(v for s in stages for v in s.grid_values[0])
-        set_scale(ax.xaxis, self.dimension, sorted(values) if numeric else list(values))
+        set_scale(ax.xaxis, dimension, sorted(values) if numeric else list(values))
         (name,) = self.marginal.names
-        ax.set(xlabel=short_name(name), ylabel=score_label(self.metric, self.as_error))
+        ax.set(
+            xlabel=short_name(name),
+            ylabel=score_label(self.marginal.metric, self.as_error),
+        )
         if len(stages) > 1:
-            sized = any(stage.size is not None for stage in stages)
-            ax.legend(title="size" if sized else "stage")
+            ax.legend(title=legend_title(stages))
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -216,7 +205,8 @@ class MarginalDisplay:
 class PairMarginalDisplay:
     """The mean score over two hyperparameters, a heat map for each size.
 
-    All other hyperparameters are averaged over the space. The maps share their colours.
+    All other hyperparameters are averaged over the space of the stage. The maps share
+    their colours; where ranges were narrowed, later stages are better for that alone.
     It is figure 4 of [1]_. Use :meth:`from_search` to make one.
 
     Parameters
@@ -224,12 +214,6 @@ class PairMarginalDisplay:
     marginal : :class:`~sklearn.utils.Bunch`
         What :func:`~sklearn_iis.inspection.hyperparameter_marginal` returns for two
         names.
-
-    dimensions : list of dimension
-        Both hyperparameters in the space, as in `SearchSpace.dimensions`.
-
-    metric : str, default="score"
-        What the scores are.
 
     as_error : bool, default=False
         Whether errors are drawn: 1 - score, or -score if no score is above 0.
@@ -277,10 +261,8 @@ class PairMarginalDisplay:
     1
     """
 
-    def __init__(self, *, marginal, dimensions, metric="score", as_error=False):
+    def __init__(self, *, marginal, as_error=False):
         self.marginal = marginal
-        self.dimensions = dimensions
-        self.metric = metric
         self.as_error = as_error
 
     @classmethod
@@ -308,8 +290,8 @@ class PairMarginalDisplay:
         names : tuple of str
             The two hyperparameters: that of the horizontal, that of the vertical axis.
 
-        stage : int, default=None
-            Only this stage; None means each.
+        stage : int or "all", default=None
+            Only this stage, or all together; None means each.
 
         n_points : int, default=30
             The most values of each hyperparameter.
@@ -350,11 +332,7 @@ class PairMarginalDisplay:
             metric=metric,
             random_state=random_state,
         )
-        metric, dimensions = _find_dimensions(search, marginal.names, stage, metric)
-        display = cls(
-            marginal=marginal, dimensions=dimensions, metric=metric, as_error=as_error
-        )
-        return display.plot(axes=axes)
+        return cls(marginal=marginal, as_error=as_error).plot(axes=axes)
 
     def plot(self, axes=None):
         """Draw the maps.
@@ -369,7 +347,7 @@ class PairMarginalDisplay:
         display : PairMarginalDisplay
             This object.
         """
-        stages = self.marginal.stages
+        stages, dimensions = self.marginal.stages, self.marginal.dimensions
         if axes is None:
             axes = new_axes(
                 width=1.2 + 3 * len(stages), height=3.4, n_columns=len(stages)
@@ -381,9 +359,7 @@ class PairMarginalDisplay:
         for ax, stage, mean in zip(self.axes_, stages, means, strict=True):
             edges = [
                 _cell_edges(dimension, values)
-                for dimension, values in zip(
-                    self.dimensions, stage.grid_values, strict=True
-                )
+                for dimension, values in zip(dimensions, stage.grid_values, strict=True)
             ]
             self.maps_.append(
                 ax.pcolormesh(
@@ -396,29 +372,24 @@ class PairMarginalDisplay:
                 )
             )
             for axis, dimension, values in zip(
-                (ax.xaxis, ax.yaxis), self.dimensions, stage.grid_values, strict=True
+                (ax.xaxis, ax.yaxis),
+                self.marginal.dimensions,
+                stage.grid_values,
+                strict=True,
             ):
                 set_scale(axis, dimension, values)
             ax.set(xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])
             ax.set_xlabel(short_name(self.marginal.names[0]))
-            if stage.size is not None:
-                ax.set_title(f"size {stage.size}")
+            if len(stages) > 1:
+                ax.set_title(f"{legend_title(stages)} {stage.label}".strip())
         self.axes_[0].set_ylabel(short_name(self.marginal.names[1]))
         self.figure_ = self.axes_[0].figure
         self.figure_.colorbar(
             self.maps_[-1],
             ax=list(self.axes_),
-            label=score_label(self.metric, self.as_error),
+            label=score_label(self.marginal.metric, self.as_error),
         )
         return self
-
-
-def _find_dimensions(search, names, stage, metric):
-    """Return the name of the metric, and the dimensions of the hyperparameters."""
-    stages = get_stages(search)
-    metric = choose_metric(search, metric)
-    observations = observe(select_stages(stages, stage)[:1], metric)
-    return metric, [observations.dimensions[name] for name in names]
 
 
 def _means(marginal, as_error):
@@ -426,10 +397,8 @@ def _means(marginal, as_error):
     means = [stage.mean for stage in marginal.stages]
     if not as_error:
         return means
-    ends = np.cumsum([mean.size for mean in means])[:-1]
-    errors = to_error(np.concatenate([mean.ravel() for mean in means]))
-    parts = zip(np.split(errors, ends), means, strict=True)
-    return [part.reshape(mean.shape) for part, mean in parts]
+    best_score = max(stage.best_score for stage in marginal.stages)
+    return [to_error(mean, best_score) for mean in means]
 
 
 def _cell_edges(dimension, values):

@@ -1,5 +1,6 @@
 """What the pictures share: colours, scales of axes, and names."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ SERIES_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "oo")
+
+# The most values of a discrete hyperparameter that are all written on its axis.
+MAX_TICKS = 8
 
 # The most letters of the name of a choice.
 MAX_LABEL = 18
@@ -33,7 +37,7 @@ def stage_styles(n_stages: int) -> list[dict[str, Any]]:
             "marker": MARKERS[i % len(MARKERS)],
             "hatch": HATCHES[i % len(HATCHES)],
         }
-        for i, position in enumerate(np.linspace(0.0, 0.85, max(n_stages, 2)))
+        for i, position in enumerate(np.linspace(0.0, 0.7, max(n_stages, 2)))
     ][:n_stages]
 
 
@@ -69,7 +73,8 @@ def is_log(dimension: Continuous | Discrete) -> bool:
         width = dimension.high - dimension.low
         codes = np.linspace(0.1, 0.9) * width + dimension.low
     else:
-        codes = np.arange(dimension.low, dimension.high + 1, dtype=float)
+        n_codes = min(int(dimension.n_levels), 50)
+        codes = np.linspace(dimension.low, dimension.high, n_codes).round()
     values = np.array([dimension.decode(code) for code in codes], dtype=float)
     if values[0] <= 0 or len(values) < 3:
         return False
@@ -88,19 +93,22 @@ def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None
         The hyperparameter.
 
     values : list
-        The values that are drawn.
+        The values that are drawn, at least the lowest and the highest.
     """
     from matplotlib import ticker
 
     if not is_numeric(dimension):
         _set_choices(axis, [str(value) for value in values])
         return
-    if is_log(dimension):
+    log = is_log(dimension)
+    if log:
         axis._set_axes_scale("log")
-    if not isinstance(dimension, Continuous) and len(values) <= 8:
+    if not isinstance(dimension, Continuous) and len(values) <= MAX_TICKS:
         axis.set_ticks(values, [f"{value:g}" for value in values])
         axis.set_minor_locator(ticker.NullLocator())
-    elif isinstance(dimension.decode(dimension.low), int) and not is_log(dimension):
+    elif log:
+        _set_log_ticks(axis, min(values), max(values))
+    elif isinstance(dimension.decode(dimension.low), int):
         axis.get_major_locator().set_params(integer=True)
 
 
@@ -140,10 +148,18 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def as_error(scores: np.ndarray) -> np.ndarray:
-    """Return 1 - score, or -score if scores are negative, as those of an error are."""
-    negative = np.nanmax(scores) <= 0 and np.nanmin(scores) < 0
-    return -scores if negative else 1 - scores
+def as_error(values: np.ndarray, best_score: float) -> np.ndarray:
+    """Return 1 - value, or -value if no score is above 0, as those of an error are.
+
+    Parameters
+    ----------
+    values : ndarray
+        Scores, or means of scores.
+
+    best_score : float
+        The best score of the search.
+    """
+    return -values if best_score <= 0 else 1 - values
 
 
 def score_label(metric: str, error: bool = False) -> str:
@@ -162,6 +178,11 @@ def new_axes(*, width: float, height: float, n_columns: int = 1) -> Any:
         ncols=n_columns, figsize=(width, height), layout="constrained"
     )
     return axes
+
+
+def legend_title(stages: Sequence[Any]) -> str:
+    """Return what the labels of stages are; nothing if they tell themselves."""
+    return "size" if any(stage.size is not None for stage in stages) else ""
 
 
 def check_axes(axes: Any, names: Sequence[str]) -> np.ndarray:
@@ -186,6 +207,23 @@ def check_axes(axes: Any, names: Sequence[str]) -> np.ndarray:
             f"axes must be {len(names)}, one for each of {list(names)}, got {len(axes)}"
         )
     return axes
+
+
+def _set_log_ticks(axis, low, high):
+    """Write few numbers on a log scale, also where it is shorter than a decade."""
+    from matplotlib import ticker
+
+    axis.set_minor_formatter(ticker.NullFormatter())
+    if high >= 100 * low:
+        return
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), range(1, 10)):
+        ticks = [d * 10.0**e for e in exponents for d in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 2:
+            ticks = ticks[:: math.ceil(len(ticks) / 4)]
+            break
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
 def _set_choices(axis, labels):

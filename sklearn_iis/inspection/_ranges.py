@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sklearn_iis._dimension import Continuous, Discrete
 from sklearn_iis.inspection._plotting import (
+    MAX_TICKS,
     check_axes,
     is_numeric,
     positions,
@@ -17,7 +17,11 @@ from sklearn_iis.inspection._plotting import (
     short_names,
     stage_styles,
 )
-from sklearn_iis.inspection._stages import check_searched, get_stages
+from sklearn_iis.inspection._stages import (
+    NothingToShowError,
+    check_searched,
+    get_stages,
+)
 
 N_COLUMNS = 3
 
@@ -191,7 +195,6 @@ class RangesDisplay:
         ValueError
             If there is not one of the axes for each hyperparameter.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
         n_stages = len(self.labels)
         is_new = axes is None
         if is_new:
@@ -236,7 +239,7 @@ class RangesDisplay:
 
 def _check_names(names, searched):
     if not searched:
-        raise ValueError(
+        raise NothingToShowError(
             "there is nothing to draw: no hyperparameter has more than one value"
         )
     if names is None:
@@ -291,8 +294,12 @@ def _make_grid(n_panels, n_stages):
 
 def _set_axes(ax, dimension: Continuous | Discrete, labels) -> None:
     """Set scales, ticks and labels."""
-    levels = [] if isinstance(dimension, Continuous) else list(dimension.levels)
-    set_scale(ax.xaxis, dimension, levels)
+    values: Sequence = dimension.range
+    if isinstance(dimension, Discrete) and (
+        dimension.n_levels <= MAX_TICKS or not is_numeric(dimension)
+    ):
+        values = dimension.levels
+    set_scale(ax.xaxis, dimension, list(values))
     # Bars may not touch the frame, or their ends would not be seen.
     ax.use_sticky_edges = False
     ax.margins(x=0.06)

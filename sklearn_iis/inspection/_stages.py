@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_iis._dimension import Continuous, Discrete
 from sklearn_iis._results import metric_names
 from sklearn_iis._space import Candidate, SearchSpace
+from sklearn_iis.inspection._functional_anova import MIN_SAMPLES
+
+
+class NothingToShowError(ValueError):
+    """The search is fitted, but has too few candidates for what is asked."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,10 @@ class Stage:
     size : object
         The size of its images; None if there are no sizes.
 
+    label : str
+        What the stage is called in tables and pictures: its size, if it has one of its
+        own.
+
     space : SearchSpace
         What was searched.
 
@@ -38,21 +48,19 @@ class Stage:
 
     index: int
     size: Any
+    label: str
     space: SearchSpace
     candidates: list[Candidate]
     results: dict[str, Any]
 
     @property
-    def label(self) -> str:
-        """What the stage is called in tables and pictures."""
-        return f"stage {self.index}" if self.size is None else f"{self.size}"
-
-    @property
     def failed(self) -> np.ndarray:
         """Which candidates failed, as a mask: they have an error, or no score."""
+        scores = [
+            self.results[f"mean_test_{metric}"] for metric in metric_names(self.results)
+        ]
+        failed = ~np.isfinite(np.array(scores, dtype=float)).any(axis=0)
         error = self.results.get("error")
-        scores = self.results[f"mean_test_{metric_names(self.results)[0]}"]
-        failed = ~np.isfinite(scores.astype(float))
         return failed if error is None else failed | (error != None)  # noqa: E711
 
     @property
@@ -89,6 +97,15 @@ class Observations:
 
     Parameters
     ----------
+    stage : int or "all"
+        Which stage they are of.
+
+    size : object
+        The size of its images; None if there are no sizes, or several.
+
+    label : str
+        What the stage is called.
+
     dimensions : dict of str to dimension
         The columns.
 
@@ -99,6 +116,9 @@ class Observations:
         Mean test scores of candidates that did not fail.
     """
 
+    stage: int | str
+    size: Any
+    label: str
     dimensions: dict[str, Continuous | Discrete]
     codes: np.ndarray
     scores: np.ndarray
@@ -140,6 +160,7 @@ def get_stages(search: Any) -> list[Stage]:
             Stage(
                 index,
                 search.sizes_[index],
+                _label(search.sizes_, index),
                 space,
                 [space.active(codes) for codes in stage.cv_results_["params"]],
                 _select_rows(results, results["stage"] == index),
@@ -150,18 +171,14 @@ def get_stages(search: Any) -> list[Stage]:
         ]
     space, candidates = _get_candidates(search)
     rows = np.ones(len(candidates), dtype=bool)
-    return [Stage(0, None, space, candidates, _select_rows(results, rows))]
+    return [Stage(0, None, "stage 0", space, candidates, _select_rows(results, rows))]
 
 
-def select_stages(stages: Sequence[Stage], stage: int | None) -> Sequence[Stage]:
-    """Return one of the stages, or all of them."""
-    if stage is None:
-        return stages
-    if not -len(stages) <= stage < len(stages):
-        raise ValueError(
-            f"stage={stage} does not exist: there are {len(stages)}, counted from 0"
-        )
-    return [stages[stage]]
+def _label(sizes, index):
+    size = sizes[index]
+    if size is None:
+        return f"stage {index}"
+    return f"{size}" if sizes.count(size) == 1 else f"{size} (stage {index})"
 
 
 def choose_metric(search: Any, metric: str | None) -> str:
@@ -175,11 +192,70 @@ def choose_metric(search: Any, metric: str | None) -> str:
     return metric
 
 
+def observe_stages(
+    stages: Sequence[Stage], stage: int | str | None, metric: str
+) -> list[Observations]:
+    """Return the observations of each stage, or of one, or of all together.
+
+    Parameters
+    ----------
+    stages : list of Stage
+        All stages of a search.
+
+    stage : int, "all" or None
+        Which one; None means each, but for those that have too few candidates, of which
+        there is a warning.
+
+    metric : str
+        Which scores.
+
+    Returns
+    -------
+    observations : list of Observations
+        At least one.
+
+    Raises
+    ------
+    ValueError
+        If the stage does not exist.
+
+    NothingToShowError
+        If there are too few candidates.
+    """
+    groups: list[Sequence[Stage]]
+    if stage is None:
+        groups = [[one] for one in stages]
+    elif isinstance(stage, str):
+        groups = [stages]
+    elif -len(stages) <= stage < len(stages):
+        groups = [[stages[stage]]]
+    else:
+        raise ValueError(
+            f"stage={stage} does not exist: there are {len(stages)}, counted from 0"
+        )
+    observed = [observe(group, metric) for group in groups]
+    enough = [one for one in observed if len(one.scores) >= MIN_SAMPLES]
+    if len(enough) == len(observed):
+        return enough
+    message = (
+        f"at least {MIN_SAMPLES} candidates without failure are needed in a stage, but "
+        + ", ".join(
+            f"{'' if one.size is None else 'size '}{one.label} has {len(one.scores)}"
+            for one in observed
+            if len(one.scores) < MIN_SAMPLES
+        )
+    )
+    if not enough:
+        raise NothingToShowError(f"{message}; stage='all' takes all stages together")
+    warnings.warn(f"Stages are left out: {message}", UserWarning, stacklevel=4)
+    return enough
+
+
 def observe(stages: Sequence[Stage], metric: str) -> Observations:
     """Return the candidates of one stage, or of several, as points and scores.
 
-    What else they differ in are further columns: the size of the images, and how many
-    resources they were measured with.
+    What else they differ in are further columns, `size` and `n_resources`: the size of
+    the images, and how many resources they were measured with.
 
     Parameters
     ----------
@@ -213,20 +289,37 @@ def observe(stages: Sequence[Stage], metric: str) -> Observations:
             levels = sorted(levels)
         if len(levels) > 1:
             dimension = Discrete(tuple(levels), True, 0, len(levels) - 1)
+            if name in dimensions:  # a hyperparameter of the user
+                name = f"{name} (of the stage)"
             dimensions[name] = dimension
             columns.append(
                 np.array([[dimension.unit(levels.index(v))] for v in values])
             )
     scores = np.concatenate([stage.scores(metric) for stage in stages])
     scored = ~np.isnan(scores)
-    return Observations(dimensions, np.hstack(columns)[scored], scores[scored])
+    first, one = stages[0], len(stages) == 1
+    return Observations(
+        stage=first.index if one else "all",
+        size=first.size if one else None,
+        label=first.label if one else "all",
+        dimensions=dimensions,
+        codes=np.hstack(columns)[scored],
+        scores=scores[scored],
+    )
+
+
+def get_trial(search: Any) -> Any:
+    """Return what decodes the candidates of a stage of ours; None of other searches."""
+    trial = getattr(search, "estimator", None)
+    is_trial = isinstance(getattr(trial, "space", None), SearchSpace)
+    return trial if is_trial and hasattr(trial, "decode") else None
 
 
 def _get_candidates(search):
     results = search.cv_results_
-    space = getattr(getattr(search, "estimator", None), "space", None)
-    if isinstance(space, SearchSpace):
-        # A stage of ours: its candidates are in codes already.
+    trial = get_trial(search)
+    if trial is not None:
+        space = trial.space
         return space, [space.active(codes) for codes in results["params"]]
     for attribute in ("param_distributions", "param_grid"):
         values = getattr(search, attribute, None)

@@ -295,3 +295,47 @@ def test_bad_input(change, message):
     arguments = {"codes": np.full((20, 2), 0.5), "scores": np.ones(20)} | change
     with pytest.raises(ValueError, match=message):
         functional_anova(**arguments)
+
+
+def test_a_column_that_no_point_has_explains_nothing():
+    rng = np.random.RandomState(0)
+    codes = np.c_[rng.uniform(size=(15, 1)), np.full((15, 2), np.nan)]
+    scores = codes[:, 0] + 0.3 * rng.normal(size=15)
+    result = functional_anova(codes, scores, random_state=0)
+    of_the_others = [i for i, subset in enumerate(result.subsets) if subset != (0,)]
+    assert not result.importances[of_the_others].any()
+    assert result.importances_mean[0] == pytest.approx(1, abs=0.1)
+
+
+def test_interaction_of_three():
+    """A product of three signs, which none of fewer columns explains."""
+    codes = corners(*[[0.25, 0.75]] * 3)
+    scores = np.prod(np.sign(codes - 0.5), axis=1)
+    result = functional_anova(codes, scores, max_order=3, random_state=0)
+    np.testing.assert_allclose(result.importances_mean, [0] * 6 + [1], atol=1e-9)
+    # On continuous columns, a coarser grid: what remains of 1 is lost in its cells.
+    codes = np.random.RandomState(0).uniform(size=(2000, 3))
+    smooth = np.prod(codes - 0.5, axis=1)
+    result = functional_anova(codes, smooth, max_order=3, random_state=0)
+    assert result.importances_mean[-1] > 0.75
+    assert result.importances_mean[:-1].max() < 0.05
+
+
+def test_blocks_of_subsets(monkeypatch):
+    codes = np.random.RandomState(0).uniform(size=(40, 4))
+    scores = codes @ [1, 2, 3, 4]
+    arguments = {"n_estimators": 4, "random_state": 0}
+    whole = functional_anova(codes, scores, **arguments)
+    monkeypatch.setattr("sklearn_iis.inspection._functional_anova.MAX_SUBSETS", 4)
+    blocks = functional_anova(codes, scores, **arguments)
+    np.testing.assert_array_equal(blocks.importances, whole.importances)
+
+
+def test_score_out_of_bag():
+    rng = np.random.RandomState(0)
+    codes = rng.uniform(size=(200, 3))
+    signal, noise = codes @ [3, 2, 1], rng.normal(size=200)
+    assert functional_anova(codes, signal, random_state=0).oob_score > 0.9
+    assert functional_anova(codes, noise, random_state=0).oob_score < 0.1
+    mixed = signal + signal.std() * noise
+    assert 0.1 < functional_anova(codes, mixed, random_state=0).oob_score < 0.5

@@ -13,9 +13,11 @@ from sklearn.model_selection import (
     HalvingRandomSearchCV,
     RandomizedSearchCV,
 )
+from sklearn.utils import Bunch
 
 from sklearn_iis import IISSearchCV
 from sklearn_iis.inspection import (
+    ImportanceResult,
     functional_anova,
     hyperparameter_importance,
     hyperparameter_marginal,
@@ -160,7 +162,97 @@ def test_layers_are_credited_where_they_exist(fitted):
     overall = result.overall
     shares = dict(zip(overall.subsets, overall.importances_mean, strict=True))
     assert shares["rate",] > 0.2
-    assert shares["widths[2]",] < 0.05
+    assert 0 < shares["widths[0]",] < 0.3
+    assert 0 < shares["widths[2]",] < 0.05
+
+
+def test_small_stages_are_left_out():
+    few = IISSearchCV(
+        FormulaClassifier(),
+        SPACE,
+        sizes=(1, 2),
+        size_param="size",
+        n_iter=(12, 4),
+        cv=ONE_SPLIT,
+        random_state=0,
+    ).fit(X, y)
+    arguments = {"n_estimators": 4, "random_state": 0}
+    with pytest.warns(UserWarning, match=r"left out: at least 10 .* size 2 has 4"):
+        result = hyperparameter_importance(few, **arguments)
+    assert [stage.size for stage in result.stages] == [1]
+    assert result.overall.n_candidates == 16
+    with pytest.warns(UserWarning, match="left out"):
+        marginal = hyperparameter_marginal(few, "rate", **arguments)
+    assert [stage.size for stage in marginal.stages] == [1]
+    with pytest.raises(ValueError, match="in a stage, but size 2 has 4; stage="):
+        hyperparameter_importance(few, stage=1)
+
+    together = hyperparameter_importance(few, stage="all", **arguments)
+    assert [stage.stage for stage in together.stages] == ["all"]
+    np.testing.assert_array_equal(
+        together.overall.importances, result.overall.importances
+    )
+    assert together.to_frame()["stage"].unique().tolist() == ["all"]
+    (stage,) = hyperparameter_marginal(few, "size", stage="all", **arguments).stages
+    assert stage.grid_values == [[1, 2]]
+    assert stage.mean[1] > stage.mean[0]
+
+
+def test_repeated_sizes_are_told_apart():
+    search = IISSearchCV(
+        FormulaClassifier(),
+        SPACE,
+        sizes=(8, 8, 16),
+        size_param="size",
+        n_iter=(12, 12, 12),
+        cv=ONE_SPLIT,
+        random_state=0,
+    ).fit(X, y)
+    result = hyperparameter_importance(search, max_order=1, n_estimators=2)
+    labels = [stage.label for stage in result.stages]
+    assert labels == ["8 (stage 0)", "8 (stage 1)", "16"]
+
+
+def test_a_hyperparameter_may_be_called_like_a_column_of_ours():
+    search = IISSearchCV(
+        FormulaClassifier(),
+        {"size": [1, 2, 3, 4], "rate": loguniform(1e-4, 1)},
+        sizes=(5, 6),
+        size_param="max_epochs",
+        n_iter=(12, 12),
+        cv=ONE_SPLIT,
+        random_state=0,
+    ).fit(X, y)
+    result = hyperparameter_importance(search, max_order=1, n_estimators=4)
+    assert result.overall.subsets == [("size",), ("rate",), ("size (of the stage)",)]
+
+
+def test_a_metric_that_failed_does_not_fail_the_others():
+    search = RandomizedSearchCV(
+        RateRegressor(),
+        RATE_SPACE,
+        scoring={"none": lambda *args: np.nan, "score": RateRegressor.score},
+        refit="score",
+        n_iter=12,
+        cv=ONE_SPLIT,
+        random_state=0,
+    )
+    with pytest.warns(UserWarning, match="non-finite"):
+        search.fit(X, y)
+    result = hyperparameter_importance(search, max_order=1, random_state=0).overall
+    assert result.n_candidates == 12
+    with pytest.raises(ValueError, match="stage 0 has 0"):
+        hyperparameter_importance(search, metric="none")
+
+
+def test_rank():
+    result = ImportanceResult(
+        stages=[
+            Bunch(subsets=[("a",), ("b",)], importances_mean=[0.5, 0.4]),
+            Bunch(subsets=[("a",), ("c",)], importances_mean=[0.1, 0.3]),
+        ]
+    )
+    assert result.rank() == [("a",), ("b",), ("c",)]
 
 
 @pytest.mark.parametrize("kind", ["grid", "halving"])
@@ -305,18 +397,6 @@ def test_bad_input(fitted):
     for names in ((), ("rate", "rate")):
         with pytest.raises(ValueError, match="must be different hyperparameters"):
             hyperparameter_marginal(fitted, names)
-    few = IISSearchCV(
-        FormulaClassifier(),
-        SPACE,
-        sizes=(1, 2),
-        size_param="size",
-        n_iter=(12, 4),
-        cv=ONE_SPLIT,
-        random_state=0,
-    ).fit(X, y)
-    with pytest.raises(ValueError, match=r"4 candidates without failure \(2\) are too"):
-        hyperparameter_importance(few)
-    assert hyperparameter_importance(few, stage=0, n_estimators=2).overall
     lists = GridSearchCV(LogisticRegression(), [{"C": [1, 2]}, {"C": [3]}], cv=2)
     with pytest.raises(TypeError, match="GridSearchCV does not tell its space as one"):
         hyperparameter_importance(lists.fit(X, y))

@@ -81,3 +81,12 @@ def test_names_that_would_be_the_same_are_written_out():
     display = ImportanceDisplay.from_search(search, n_estimators=2, max_order=1)
     labels = {label.get_text() for label in display.ax_.get_yticklabels()}
     assert labels == {"poly__degree", "formula__degree", "rate"}
+
+
+def test_bad_input(search):
+    display = ImportanceDisplay.from_search(search, n_estimators=2, max_order=1)
+    for n_subsets in (0, -2):
+        with pytest.raises(ValueError, match=f"at least 1, got {n_subsets}"):
+            display.plot(n_subsets=n_subsets)
+    with pytest.raises(ValueError, match=r"axes must be 1, .* got 2"):
+        display.plot(ax=plt.subplots(ncols=2)[1])

@@ -69,16 +69,14 @@ def test_choices_are_not_joined(search):
 
 
 def test_errors_instead_of_scores(search):
-    """No score of the formula is above 0, so that errors are their negatives."""
-    scores = MarginalDisplay.from_search(search, "degree", stage=1, **ARGUMENTS)
-    errors = MarginalDisplay.from_search(
-        search, "degree", stage=1, as_error=True, **ARGUMENTS
-    )
-    (line,), (error_line,) = scores.lines_, errors.lines_
-    offset = 0 if line.get_ydata().max() <= 0 else 1
-    np.testing.assert_allclose(error_line.get_ydata(), offset - line.get_ydata())
+    """They are 1 - score, as some score is above 0, though no mean over a degree is."""
+    assert search.cv_results_["mean_test_score"].max() > 0
+    scores = MarginalDisplay.from_search(search, "degree", **ARGUMENTS)
+    errors = MarginalDisplay.from_search(search, "degree", as_error=True, **ARGUMENTS)
+    for line, error_line in zip(scores.lines_, errors.lines_, strict=True):
+        assert (line.get_ydata() < 0).all()
+        np.testing.assert_allclose(error_line.get_ydata(), 1 - line.get_ydata())
     assert errors.ax_.get_ylabel() == "validation error"
-    assert scores.ax_.get_legend() is None
 
 
 def test_maps(search):
@@ -111,3 +109,12 @@ def test_maps(search):
 def test_a_pair_has_two_names(search, names):
     with pytest.raises(ValueError, match="names must be two hyperparameters"):
         PairMarginalDisplay.from_search(search, names)
+
+
+def test_bad_input(search):
+    with pytest.raises(ValueError, match="name must be one hyperparameter"):
+        MarginalDisplay.from_search(search, ("rate", "kind"))
+    with pytest.raises(ValueError, match=r"axes must be 1, one for each .* got 2"):
+        MarginalDisplay.from_search(
+            search, "rate", ax=plt.subplots(ncols=2)[1], **ARGUMENTS
+        )

@@ -96,7 +96,41 @@ def test_names():
 
 
 def test_errors():
-    np.testing.assert_allclose(
-        as_error(np.array([0.75, np.nan, -1])), [0.25, np.nan, 2]
-    )
-    np.testing.assert_allclose(as_error(np.array([-3.0, np.nan])), [3, np.nan])
+    values = np.array([0.75, np.nan, -1])
+    np.testing.assert_allclose(as_error(values, 0.8), [0.25, np.nan, 2])
+    np.testing.assert_allclose(as_error(values, 0), [-0.75, np.nan, 1])
+
+
+def test_long_names_of_choices_do_not_touch():
+    _, ax = plt.subplots()
+    kinds = ["a" * 30, "b\n  c", "$x + y$"]
+    set_scale(ax.xaxis, dimension(kinds), kinds)
+    labels = ax.get_xticklabels()
+    assert [t.get_text() for t in labels] == ["a" * 15 + "...", "b c", r"\$x + y\$"]
+    assert {t.get_rotation() for t in labels} == {25}
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0021, 0.0085, ["0.005"]),
+        (0.002, 0.03, ["0.002", "0.01"]),
+        (0.0112, 0.0148, []),
+    ],
+)
+def test_short_log_ranges_have_few_numbers(low, high, expected):
+    _, ax = plt.subplots()
+    set_scale(ax.xaxis, dimension(stats.loguniform(low, high)), [low, high])
+    labels = [t.get_text() for t in ax.get_xticklabels() if t.get_text()]
+    assert 0 <= len(labels) <= 4
+    assert set(expected) <= set(labels)
+    plt.close("all")
+
+
+def test_wide_ranges_are_not_enumerated():
+    wide = dimension(stats.randint(0, 2**31 - 1))
+    assert not is_log(wide)
+    _, ax = plt.subplots()
+    set_scale(ax.xaxis, wide, list(wide.range))
+    plt.close("all")

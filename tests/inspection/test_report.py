@@ -25,6 +25,7 @@ from sklearn_iis import IISSearchCV
 from sklearn_iis.inspection import hyperparameter_importance, write_report
 from sklearn_iis.inspection._convergence import ConvergenceDisplay
 from sklearn_iis.inspection._marginal_display import MarginalDisplay
+from sklearn_iis.inspection._stages import NothingToShowError
 from sklearn_iis.inspection.report._text import make_score_format
 from sklearn_iis.testing import FormulaClassifier, X, y
 
@@ -360,14 +361,13 @@ def test_a_search_that_ended_as_all_candidates_failed(largest, tmp_path):
         ]
     else:
         assert "No candidate has a score: all failed." in page.text
-        assert "stage 0, size 1 has 0." in page.text
+        assert "needed in a stage, but size 1 has 0" in page.text
 
 
 def test_a_stage_with_few_candidates_leaves_the_others_their_plots(tmp_path):
-    """And with one that has none of these, the page says why."""
     search = make_small(sizes=(1, 2), n_iter=(10, 4))
     page = read(write_report(search, tmp_path / "report.html", random_state=0))
-    assert "but stage 1, size 2 has 4. Shown is stage 0, size 1." in page.text
+    assert "Left out is stage 1, size 2, with fewer than 10" in page.text
     assert "This cannot be shown" not in page.text
 
 
@@ -506,7 +506,7 @@ def test_nothing_is_left_behind_by_an_error(where, tmp_path, monkeypatch):
 
 def test_a_section_that_cannot_be_made_says_why(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
-        raise ValueError(f"no <b>{kwargs.get('metric')}</b>")
+        raise NothingToShowError(f"no <b>{kwargs.get('metric')}</b>")
 
     monkeypatch.setattr(ConvergenceDisplay, "from_search", fail)
     monkeypatch.setattr(MarginalDisplay, "from_search", fail)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from sklearn_iis._space import SearchSpace, distinct
+from sklearn_iis._space import distinct
 from sklearn_iis.inspection._plotting import score_label
-from sklearn_iis.inspection._stages import Stage, choose_metric
+from sklearn_iis.inspection._stages import Stage, choose_metric, get_trial
 from sklearn_iis.inspection.report._source import Source
 from sklearn_iis.inspection.report._text import (
     NOTHING,
@@ -30,9 +30,7 @@ MAX_FAILED_CANDIDATES = 3
 
 
 def name_estimator(search):
-    estimator = getattr(search, "estimator", search)
-    if isinstance(getattr(estimator, "space", None), SearchSpace):
-        estimator = estimator.estimator
+    estimator = getattr(get_trial(search) or search, "estimator", search)
     if isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
     return type(estimator).__name__

@@ -1,13 +1,12 @@
 """The pictures of a report, and what is said of them."""
 
+import warnings
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
-
-import numpy as np
 
 from sklearn_iis.inspection._convergence import ConvergenceDisplay
 from sklearn_iis.inspection._functional_anova import MIN_SAMPLES
@@ -18,6 +17,7 @@ from sklearn_iis.inspection._marginal_display import (
     PairMarginalDisplay,
 )
 from sklearn_iis.inspection._ranges import RangesDisplay
+from sklearn_iis.inspection._stages import NothingToShowError
 from sklearn_iis.inspection.report._source import Source
 from sklearn_iis.inspection.report._text import as_sentence
 
@@ -70,8 +70,11 @@ def _make_section(
     "whole" images scroll, as they would be too small to be read.
     """
     try:
-        images, reason = draw(), None
-    except ValueError as error:
+        with warnings.catch_warnings():
+            # The page says itself which stages are left out.
+            warnings.filterwarnings("ignore", "Stages are left out")
+            images, reason = draw(), None
+    except NothingToShowError as error:
         images, reason = [], as_sentence(str(error))
     return {
         "heading": heading,
@@ -87,82 +90,56 @@ def _make_importance_section(source: Source) -> dict[str, Any]:
     """Return the section of functional ANOVA, and those that depend on its outcome."""
     heading = "Importance of the hyperparameters"
     text = (
-        "Which share of the variance of the score each hyperparameter explains, and "
-        "each pair beyond its members (functional ANOVA)."
+        "Which share of the variance of the predicted score each hyperparameter "
+        "explains, and each pair beyond its members (functional ANOVA)."
     )
-    n_candidates = [
-        int((~np.isnan(s.scores(source.metric))).sum()) for s in source.stages
-    ]
-    stage, note = _choose_stage(source, n_candidates)
     result = None
 
     def draw():
         nonlocal result
-        if max(n_candidates) < MIN_SAMPLES:
-            raise ValueError(note)
         result = hyperparameter_importance(
-            source.search,
-            stage=stage,
-            metric=source.metric,
-            random_state=source.random_state,
+            source.search, metric=source.metric, random_state=source.random_state
         )
         return _draw_importance(result)
 
     section = _make_section(heading, text, draw)
     if result is None:
         return section
-    section["text"] = f"{text} {note}".strip()
-    ranked = _rank_subsets(result)
+    section["text"] = f"{text} {_describe_fit(source, result)}"
+    ranked = result.rank()
     single = [subset for subset in ranked if len(subset) == 1][:MAX_MARGINALS]
     section["sections"] = [
         _make_section(
             "Single hyperparameters",
-            "The mean score over the most important ones, averaged over all others; "
-            "the band is the standard deviation over the trees.",
-            lambda: [_draw_marginal(source, name, stage) for (name,) in single],
+            "The mean score over the most important ones, averaged over all others in "
+            "the stage's space; the band is the standard deviation over the trees.",
+            lambda: [_draw_marginal(source, name) for (name,) in single],
             layout="thirds",
         ),
         _make_section(
             "Pair of hyperparameters",
             "The mean score over the most important pair, averaged over all others.",
-            lambda: _draw_pair(source, ranked, stage),
+            lambda: _draw_pair(source, ranked, len(result.stages)),
         ),
     ]
     return section
 
 
-def _choose_stage(
-    source: Source, n_candidates: Sequence[int]
-) -> tuple[int | None, str]:
-    """Return which stage functional ANOVA is for, all if None, and why.
-
-    Stages get smaller: one that has too few candidates should not take the page away
-    from the others.
-    """
-    enough = [i for i, n in enumerate(n_candidates) if n >= MIN_SAMPLES]
-    if len(enough) == len(n_candidates):
-        return None, ""
-    counts = ", ".join(
-        f"{source.locate(source.stages[i]) or 'the search'} has {n}"
-        for i, n in enumerate(n_candidates)
-        if i not in enough
+def _describe_fit(source: Source, result: Any) -> str:
+    """Return how far the forests are to be believed, and which stages have none."""
+    scores = ", ".join(f"{100 * stage.oob_score:.0f} %" for stage in result.stages)
+    fit = (
+        f"Of the variance of the measured scores, forests predict {scores} for "
+        "candidates that they were not fitted to; near 0 or below, all this is noise."
     )
-    note = (
-        f"At least {MIN_SAMPLES} candidates without failure are needed in a stage, but "
-        f"{counts}."
+    shown = {stage.stage for stage in result.stages}
+    left_out = [source.locate(s) for s in source.stages if s.index not in shown]
+    if not left_out:
+        return fit
+    return (
+        f"{fit} Left out is {' and '.join(left_out)}, with fewer than {MIN_SAMPLES} "
+        "candidates that did not fail."
     )
-    if not enough:
-        return None, note
-    return enough[-1], f"{note} Shown is {source.locate(source.stages[enough[-1]])}."
-
-
-def _rank_subsets(result: Any) -> list[tuple[str, ...]]:
-    """Return the hyperparameters and pairs, by their mean share over the stages."""
-    shares: dict[tuple[str, ...], float] = {}
-    for stage in result.stages:
-        for subset, share in zip(stage.subsets, stage.importances_mean, strict=True):
-            shares[subset] = shares.get(subset, 0.0) + share
-    return sorted(shares, key=lambda subset: -shares[subset])
 
 
 def _draw_convergence(source: Source) -> list[_Image]:
@@ -195,7 +172,7 @@ def _draw_ranges(source: Source) -> list[_Image]:
 
 
 def _draw_importance(result: Any) -> list[_Image]:
-    n_bars = min(MAX_SUBSETS, len(_rank_subsets(result)))
+    n_bars = min(MAX_SUBSETS, len(result.rank()))
     n_bars *= len(result.stages)
     figure = _make_figure(5.8, 1.0 + 0.14 * max(n_bars, 3))
     display = ImportanceDisplay(result=result)
@@ -204,12 +181,11 @@ def _draw_importance(result: Any) -> list[_Image]:
     return [_embed(figure, f"Bars of importance, most important first: {names}, ...")]
 
 
-def _draw_marginal(source: Source, name: str, stage: int | None) -> _Image:
+def _draw_marginal(source: Source, name: str) -> _Image:
     figure = _make_figure(3.3, 2.9)
     MarginalDisplay.from_search(
         source.search,
         name,
-        stage=stage,
         metric=source.metric,
         random_state=source.random_state,
         ax=figure.subplots(),
@@ -218,17 +194,15 @@ def _draw_marginal(source: Source, name: str, stage: int | None) -> _Image:
 
 
 def _draw_pair(
-    source: Source, ranked: Sequence[tuple[str, ...]], stage: int | None
+    source: Source, ranked: Sequence[tuple[str, ...]], n_stages: int
 ) -> list[_Image]:
     pair = next((subset for subset in ranked if len(subset) == 2), None)
     if pair is None:
-        raise ValueError("there is only one hyperparameter")
-    n_stages = len(source.stages) if stage is None else 1
+        raise NothingToShowError("there is only one hyperparameter")
     figure = _make_figure(1.2 + 2.8 * n_stages, 3.2)
     PairMarginalDisplay.from_search(
         source.search,
         pair,
-        stage=stage,
         metric=source.metric,
         random_state=source.random_state,
         axes=figure.subplots(ncols=n_stages, squeeze=False)[0],

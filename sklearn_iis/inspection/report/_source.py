@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sklearn_iis._space import SearchSpace
-from sklearn_iis.inspection._stages import Stage, choose_metric, get_stages
+from sklearn_iis.inspection._stages import (
+    Stage,
+    choose_metric,
+    get_stages,
+    get_trial,
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,8 @@ class Source:
             # The same forests in all parts of the page.
             random_state = check_random_state(random_state).randint(2**31 - 1)
         params = [p for stage in stages for p in stage.results["params"]]
-        trial = getattr(search, "estimator", None)
-        if isinstance(getattr(trial, "space", None), SearchSpace):
-            # A stage of ours has its candidates in codes.
+        trial = get_trial(search)
+        if trial is not None:
             params = [trial.decode(codes) for codes in params]
         return cls(
             search=search,
