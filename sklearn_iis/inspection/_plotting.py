@@ -103,7 +103,7 @@ def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None
     log = is_log(dimension)
     if log:
         axis._set_axes_scale("log")
-    if not isinstance(dimension, Continuous) and len(values) <= MAX_TICKS:
+    if isinstance(dimension, Discrete) and dimension.n_levels <= MAX_TICKS:
         axis.set_ticks(values, [f"{value:g}" for value in values])
         axis.set_minor_locator(ticker.NullLocator())
     elif log:
