@@ -269,6 +269,11 @@ def observe(stages: Sequence[Stage], metric: str) -> Observations:
     -------
     observations : Observations
         Without the candidates that failed.
+
+    Raises
+    ------
+    NothingToShowError
+        If no hyperparameter has more than one value.
     """
     space = stages[0].space
     candidates = [codes for stage in stages for codes in stage.candidates]
@@ -295,6 +300,10 @@ def observe(stages: Sequence[Stage], metric: str) -> Observations:
             columns.append(
                 np.array([[dimension.unit(levels.index(v))] for v in values])
             )
+    if not dimensions:
+        raise NothingToShowError(
+            "there is nothing to analyse: no hyperparameter has more than one value"
+        )
     scores = np.concatenate([stage.scores(metric) for stage in stages])
     scored = ~np.isnan(scores)
     first, one = stages[0], len(stages) == 1
