@@ -21,9 +21,10 @@ ALLOWED = {
     "_dimension": set(),
     "_space": {"_dimension"},
     "_trial": {"_checkpoints", "_space"},
-    "cnn": set(),
+    "_files": set(),
+    "cnn": {"_files"},
     "datasets": {"_resize"},
-    "inspection": {"_dimension", "_results", "_space"},
+    "inspection": {"_dimension", "_files", "_results", "_space"},
     "searches": {"_dimension", "_space"},
     "testing": {"_search", "_space", "_trial", "searches"},
     "_search": {

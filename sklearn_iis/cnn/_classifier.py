@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import ceil, isqrt
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ from torch import nn
 from sklearn_iis.cnn._batches import ImageDataset
 from sklearn_iis.cnn._callbacks import EarlyStopping, L1Penalty
 from sklearn_iis.cnn._memory import keep_freed_memory
+from sklearn_iis.cnn._model_file import (
+    check_classes,
+    check_image_shape,
+    check_tensors,
+    from_json,
+    read_model,
+    to_json,
+    write_model,
+)
 from sklearn_iis.cnn._module import ConvNet, Standardize
 from sklearn_iis.cnn._net import (
     GPU_PIXELS_PER_BATCH,
@@ -30,6 +40,16 @@ from sklearn_iis.cnn._net import (
 )
 
 HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")
+
+# What making a network of a description may raise, if that does not make sense.
+UNFIT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 # What may differ between two calls of `fit` if the second one goes on with training.
 FREE_TO_CHANGE = {"max_epochs", "random_state", "verbose", "warm_start"}
@@ -432,6 +452,150 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
+    def save(self, path):
+        """Save the trained network to a file that holds no code.
+
+        Weights are stored by safetensors, parameters and classes as JSON among its
+        metadata. What is not saved: the state of the optimizer, so that a fit with
+        `warm_start` starts anew; a `random_state` that is no int; and `module`, which
+        is to be given to :meth:`load` again.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file. It is replaced if it exists, once the new one is complete.
+
+        Raises
+        ------
+        NotFittedError
+            If the network is not trained.
+        TypeError
+            If a parameter or a label is neither a number, a string, a bool nor None.
+        OSError
+            If the file cannot be written.
+
+        See Also
+        --------
+        load : Load such a file.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_iis.cnn import CNNClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> clf = CNNClassifier(max_epochs=1, random_state=0).fit(X, y)
+        >>> with TemporaryDirectory() as folder:
+        ...     clf.save(Path(folder) / "digits.safetensors")
+        ...     loaded = CNNClassifier.load(Path(folder) / "digits.safetensors")
+        >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
+        True
+        """
+        check_is_fitted(self)
+        params = self.get_params(deep=False)
+        if not isinstance(params["random_state"], Integral):
+            params["random_state"] = None
+        params["module"] = None if self.module is None else f"{self.module!r}"
+        description = {
+            "params": {k: to_json(k, value) for k, value in params.items()},
+            "image_shape": list(self.image_shape_),
+            "classes": {
+                "dtype": self.classes_.dtype.str,
+                "values": to_json("classes_", self.classes_),
+            },
+            "history": to_json("history_", self.history_),
+        }
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                description[name] = to_json(name, getattr(self, name))
+        write_model(Path(path), self.net_.module_.state_dict(), description)
+
+    @classmethod
+    def load(cls, path, *, device="auto", module=None):
+        """Load a trained network that was saved by :meth:`save`.
+
+        Nothing in the file is run, whoever has written it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        device : str, default="auto"
+            Where to predict, wherever it was trained; see :class:`CNNClassifier`.
+
+        module : class, default=None
+            The `module` that it was trained with, if there was one.
+
+        Returns
+        -------
+        classifier : CNNClassifier
+            The same predictions as of the one that was saved, on the same device.
+
+        Raises
+        ------
+        OSError
+            If there is no such file, or it cannot be read.
+        ValueError
+            If it is no such file, or what it holds does not fit together.
+
+        See Also
+        --------
+        save : Save to a file.
+        """
+        tensors, description = read_model(Path(path))
+        try:
+            return cls._from_description(tensors, description, device, module)
+        except UNFIT as error:
+            raise ValueError(
+                f"{str(path)!r} holds no network that CNNClassifier can make: {error}"
+            ) from error
+
+    @classmethod
+    def _from_description(cls, tensors, description, device, module):
+        params = {k: from_json(value) for k, value in description["params"].items()}
+        if (params.pop("module") is None) != (module is None):
+            raise ValueError(
+                "it was saved with a module of its own: give it to load as well"
+                if module is None
+                else "it was saved without a module of its own, but load was given one"
+            )
+        classifier = cls(**params | {"device": device, "module": module})
+        classifier._validate_params()
+        n_layers = sum(
+            n
+            for n in (classifier.n_conv_layers, classifier.n_hidden_layers)
+            if isinstance(n, Integral)
+        )
+        if module is None and n_layers > len(tensors):
+            raise ValueError(f"it has {len(tensors)} tensors for {n_layers} layers")
+        classifier.image_shape_ = check_image_shape(description["image_shape"])
+        classifier.classes_ = check_classes(**description["classes"])
+        classifier.history_ = [
+            {key: row[key] for key in HISTORY_KEYS if key in row}
+            for row in description["history"]
+        ]
+        classifier.n_iter_ = len(classifier.history_)
+        if "n_features_in_" in description:
+            classifier.n_features_in_ = int(description["n_features_in_"])
+        if "feature_names_in_" in description:
+            names = [str(name) for name in description["feature_names_in_"]]
+            classifier.feature_names_in_ = np.array(names, dtype=object)
+        # Without memory for the weights, which those of the file then become: whatever
+        # its sizes are, nothing larger than the file is made.
+        channels = classifier.image_shape_[2]
+        with torch.device("meta" if module is None else "cpu"):
+            network = classifier._make_module(np.zeros(channels), np.ones(channels))
+        check_tensors(network.state_dict(), tensors)
+        network.load_state_dict(tensors, assign=True)
+        if module is None:
+            network = network.to(memory_format=torch.channels_last)
+        classifier._training = None
+        net = classifier._make_net(network, _resolve_device(device), None)
+        classifier.net_ = net.initialize()
+        return classifier
+
     def _check_goes_on(self, training, images, classes):
         """Raise an error if training cannot go on with these images."""
         n_images = len(training.train) + len(training.valid)
@@ -467,7 +631,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         seed = rng.randint(2**31)
         for generator in generators:
             generator.manual_seed(seed)
-        net = self._make_net(ImageDataset(images, labels, train), device, rng)
+        statistics = ImageDataset(images, labels, train).channel_statistics()
+        net = self._make_net(self._make_module(*statistics), device, rng)
         return _Training(net.initialize(), train, valid)
 
     def _train(self, training, images, labels):
@@ -502,7 +667,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             random_state=rng,
         )
 
-    def _make_module(self, train):
+    def _make_module(self, mean, std):
         """Return the network on top of the standardisation of its images."""
         height, width, channels = self.image_shape_
         shapes = {
@@ -525,11 +690,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             own = {k[8:]: v for k, v in params.items() if k.startswith("module__")}
             network = self.module(**shapes, **own)
             memory_format = torch.contiguous_format  # `view` would fail with the other
-        standardize = Standardize(*train.channel_statistics(), memory_format)
+        standardize = Standardize(mean, std, memory_format)
         return nn.Sequential(OrderedDict(standardize=standardize, network=network))
 
-    def _make_net(self, train, device, rng):
-        """Return the net that will train, with its callbacks."""
+    def _make_net(self, module, device, rng):
+        """Return the net that will train a module, with its callbacks."""
         callbacks = []
         if self.l1 > 0:
             callbacks.append(("l1", L1Penalty(self.l1)))
@@ -540,7 +705,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         on_gpu = device.type == "cuda"
         n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
         return ImageClassifierNet(
-            self._make_module(train),
+            module,
             optimizer=torch.optim.SGD,
             optimizer__momentum=self.momentum,
             optimizer__fused=True,

@@ -1,13 +1,13 @@
 """One HTML page of a fitted search: what is best, how it was found, what failed."""
 
 import os
-import uuid
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from sklearn.utils._param_validation import validate_params
 
+from sklearn_iis._files import check_writable, replace_file
 from sklearn_iis.inspection.report._content import (
     describe_best,
     describe_failures,
@@ -128,7 +128,7 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     True
     """
     path = Path(path)
-    _check_writable(path)
+    check_writable(path)
     source = Source.from_search(search, metric, random_state)
     page = _render(
         title=title or f"Hyperparameter search of {name_estimator(search)}",
@@ -140,21 +140,9 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
         sections=draw_sections(source),
         failures=describe_failures(source),
     )
-    _replace(path, page)
+    # Tracebacks may hold names of files that are not UTF-8.
+    replace_file(path, page.encode("utf-8", errors="backslashreplace"))
     return path
-
-
-def _check_writable(path: Path) -> None:
-    """Raise an error if the file cannot be written, before anything is computed."""
-    folder = path.parent
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder: name a file in it")
-    if not folder.exists():
-        raise FileNotFoundError(f"the folder {str(folder)!r} does not exist")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{str(folder)!r} is no folder")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"nothing can be written to the folder {str(folder)!r}")
 
 
 def _render(**content: Any) -> str:
@@ -170,17 +158,3 @@ def _render(**content: Any) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html.jinja").render(**content)
-
-
-def _replace(path: Path, page: str) -> None:
-    """Write the page to a file beside the path, and put it in its place."""
-    # Tracebacks may hold names of files that are not UTF-8.
-    data = page.encode("utf-8", errors="backslashreplace")
-    unfinished = path.with_name(f".report-{uuid.uuid4().hex}.tmp")
-    try:
-        # Not by tempfile, whose files are readable by their owner only.
-        with open(unfinished, "xb") as file:
-            file.write(data)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
