@@ -149,6 +149,11 @@ def functional_anova(
     forest = MarginalForest(
         codes, scores, n_estimators=n_estimators, random_state=random_state
     )
+    return decompose(forest, max_order)
+
+
+def decompose(forest: "MarginalForest", max_order: int) -> Bunch:
+    """Return what :func:`functional_anova` returns, of a forest that is fitted."""
     subsets = [
         subset
         for order in range(1, max_order + 1)

@@ -1,7 +1,8 @@
 """Which hyperparameters of a search matter, and what each does to the score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -221,7 +222,6 @@ def hyperparameter_importance(
     metric = choose_metric(search, metric)
 
     def analyse(observations: Observations) -> Bunch:
-        names = list(observations.dimensions)
         result = ENGINES[engine](
             observations.codes,
             observations.scores,
@@ -229,15 +229,7 @@ def hyperparameter_importance(
             n_estimators=n_estimators,
             random_state=random_state,
         )
-        result.subsets = [tuple(names[i] for i in s) for s in result.subsets]
-        return Bunch(
-            stage=observations.stage,
-            size=observations.size,
-            label=observations.label,
-            n_candidates=len(observations.scores),
-            total_explained=float(result.importances_mean.sum()),
-            **result,
-        )
+        return describe_importance(observations, result)
 
     results = [analyse(one) for one in observe_stages(stages, stage, metric)]
     if stage is None and len(stages) > 1:
@@ -245,6 +237,34 @@ def hyperparameter_importance(
             stages=results, overall=analyse(observe(stages, metric))
         )
     return ImportanceResult(stages=results, overall=results[0])
+
+
+def describe_importance(observations: Observations, result: Bunch) -> Bunch:
+    """Return the importances of a stage, with names for the columns.
+
+    Parameters
+    ----------
+    observations : Observations
+        Those of the stage.
+
+    result : Bunch
+        What :func:`functional_anova` returned for them.
+
+    Returns
+    -------
+    importance : Bunch
+        As in the `stages` of :func:`hyperparameter_importance`.
+    """
+    names = list(observations.dimensions)
+    subsets = [tuple(names[i] for i in subset) for subset in result.subsets]
+    return Bunch(
+        stage=observations.stage,
+        size=observations.size,
+        label=observations.label,
+        n_candidates=len(observations.scores),
+        total_explained=float(result.importances_mean.sum()),
+        **result | {"subsets": subsets},
+    )
 
 
 @validate_params(
@@ -348,34 +368,66 @@ def hyperparameter_marginal(
         raise ValueError(f"names must be different hyperparameters, got {names}")
     metric = choose_metric(search, metric)
     observed = observe_stages(get_stages(search), stage, metric)
-    results = []
     for observations in observed:
-        columns = tuple(observations.find(name) for name in names)
-        forest = MarginalForest(
-            observations.codes,
-            observations.scores,
-            n_estimators=n_estimators,
-            random_state=random_state,
-        )
+        for name in names:
+            observations.find(name)
+    forests = [fit_forest(one, n_estimators, random_state) for one in observed]
+    return describe_marginal(names, metric, observed, forests, n_points)
+
+
+def fit_forest(
+    observations: Observations, n_estimators: int, random_state: Any
+) -> MarginalForest:
+    """Return the forest of a stage."""
+    return MarginalForest(
+        observations.codes,
+        observations.scores,
+        n_estimators=n_estimators,
+        random_state=random_state,
+    )
+
+
+def describe_marginal(
+    names: tuple[str, ...],
+    metric: str,
+    observed: Sequence[Observations],
+    forests: Sequence[MarginalForest],
+    n_points: int,
+) -> Bunch:
+    """Return what :func:`hyperparameter_marginal` returns, of forests that are fitted.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The hyperparameters.
+
+    metric : str
+        Which scores.
+
+    observed : list of Observations
+        Those of each stage.
+
+    forests : list of MarginalForest
+        The forest of each stage.
+
+    n_points : int
+        The most values of each hyperparameter.
+    """
+    stages = []
+    for observations, forest in zip(observed, forests, strict=True):
         dimensions = [observations.dimensions[name] for name in names]
         codes = [_spread_codes(dimension, n_points) for dimension in dimensions]
+        pairs = list(zip(dimensions, codes, strict=True))
         mean, std = forest.marginal(
-            columns,
-            [
-                np.array([dimension.unit(code) for code in dimension_codes])
-                for dimension, dimension_codes in zip(dimensions, codes, strict=True)
-            ],
+            tuple(observations.find(name) for name in names),
+            [np.array([d.unit(code) for code in d_codes]) for d, d_codes in pairs],
         )
-        values = [
-            [dimension.decode(code) for code in dimension_codes]
-            for dimension, dimension_codes in zip(dimensions, codes, strict=True)
-        ]
-        results.append(
+        stages.append(
             Bunch(
                 stage=observations.stage,
                 size=observations.size,
                 label=observations.label,
-                grid_values=values,
+                grid_values=[[d.decode(c) for c in d_codes] for d, d_codes in pairs],
                 mean=mean,
                 std=std,
                 best_score=float(observations.scores.max()),
@@ -385,7 +437,7 @@ def hyperparameter_marginal(
         names=names,
         dimensions=[observed[0].dimensions[name] for name in names],
         metric=metric,
-        stages=results,
+        stages=stages,
     )
 
 

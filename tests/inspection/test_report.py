@@ -506,10 +506,10 @@ def test_nothing_is_left_behind_by_an_error(where, tmp_path, monkeypatch):
 
 def test_a_section_that_cannot_be_made_says_why(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
-        raise NothingToShowError(f"no <b>{kwargs.get('metric')}</b>")
+        raise NothingToShowError("no <b>score</b>")
 
     monkeypatch.setattr(ConvergenceDisplay, "from_search", fail)
-    monkeypatch.setattr(MarginalDisplay, "from_search", fail)
+    monkeypatch.setattr(MarginalDisplay, "plot", fail)
     search = make_small(n_iter=10)
     page = read(write_report(search, tmp_path / "report.html", random_state=0))
     assert page.text.count("This cannot be shown. No <b>score</b>.") == 2

@@ -8,22 +8,40 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+from sklearn.utils import Bunch
+
 from sklearn_iis.inspection._convergence import ConvergenceDisplay
-from sklearn_iis.inspection._functional_anova import MIN_SAMPLES
-from sklearn_iis.inspection._importance import hyperparameter_importance
+from sklearn_iis.inspection._functional_anova import (
+    MIN_SAMPLES,
+    MarginalForest,
+    decompose,
+)
+from sklearn_iis.inspection._importance import (
+    ImportanceResult,
+    describe_importance,
+    describe_marginal,
+    fit_forest,
+)
 from sklearn_iis.inspection._importance_display import ImportanceDisplay
 from sklearn_iis.inspection._marginal_display import (
     MarginalDisplay,
     PairMarginalDisplay,
 )
 from sklearn_iis.inspection._ranges import RangesDisplay
-from sklearn_iis.inspection._stages import NothingToShowError
+from sklearn_iis.inspection._stages import (
+    NothingToShowError,
+    Observations,
+    observe_stages,
+)
 from sklearn_iis.inspection.report._source import Source
 from sklearn_iis.inspection.report._text import as_sentence
 
 # Beyond that, a page is not read any more.
 MAX_SUBSETS = 12
 MAX_MARGINALS = 3
+
+# As many as `hyperparameter_importance` has by default.
+N_TREES = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,33 @@ class _Image:
     alt: str
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class _Analysis:
+    """The forests of the stages, fitted once for all pictures."""
+
+    metric: str
+    observed: list[Observations]
+    forests: list[MarginalForest]
+    result: ImportanceResult
+
+    @classmethod
+    def from_source(cls, source: Source):
+        observed = observe_stages(source.stages, None, source.metric)
+        forests = [fit_forest(one, N_TREES, source.random_state) for one in observed]
+        importances = [
+            describe_importance(one, decompose(forest, max_order=2))
+            for one, forest in zip(observed, forests, strict=True)
+        ]
+        result = ImportanceResult(stages=importances)
+        return cls(source.metric, observed, forests, result)
+
+    def marginal(self, names: tuple[str, ...], n_points: int) -> Bunch:
+        """Return the marginals of all stages."""
+        return describe_marginal(
+            names, self.metric, self.observed, self.forests, n_points
+        )
 
 
 def draw_sections(source: Source) -> list[dict[str, Any]]:
@@ -93,33 +138,31 @@ def _make_importance_section(source: Source) -> dict[str, Any]:
         "Which share of the variance of the predicted score each hyperparameter "
         "explains, and each pair beyond its members (functional ANOVA)."
     )
-    result = None
+    analysis = None
 
     def draw():
-        nonlocal result
-        result = hyperparameter_importance(
-            source.search, metric=source.metric, random_state=source.random_state
-        )
-        return _draw_importance(result)
+        nonlocal analysis
+        analysis = _Analysis.from_source(source)
+        return _draw_importance(analysis.result)
 
     section = _make_section(heading, text, draw)
-    if result is None:
+    if analysis is None:
         return section
-    section["text"] = f"{text} {_describe_fit(source, result)}"
-    ranked = result.rank()
+    section["text"] = f"{text} {_describe_fit(source, analysis.result)}"
+    ranked = analysis.result.rank()
     single = [subset for subset in ranked if len(subset) == 1][:MAX_MARGINALS]
     section["sections"] = [
         _make_section(
             "Single hyperparameters",
             "The mean score over the most important ones, averaged over all others in "
             "the stage's space; the band is the standard deviation over the trees.",
-            lambda: [_draw_marginal(source, name) for (name,) in single],
+            lambda: [_draw_marginal(analysis, subset) for subset in single],
             layout="thirds",
         ),
         _make_section(
             "Pair of hyperparameters",
             "The mean score over the most important pair, averaged over all others.",
-            lambda: _draw_pair(source, ranked, len(result.stages)),
+            lambda: _draw_pair(analysis, ranked),
         ),
     ]
     return section
@@ -181,31 +224,20 @@ def _draw_importance(result: Any) -> list[_Image]:
     return [_embed(figure, f"Bars of importance, most important first: {names}, ...")]
 
 
-def _draw_marginal(source: Source, name: str) -> _Image:
+def _draw_marginal(analysis: _Analysis, name: tuple[str, ...]) -> _Image:
     figure = _make_figure(3.3, 2.9)
-    MarginalDisplay.from_search(
-        source.search,
-        name,
-        metric=source.metric,
-        random_state=source.random_state,
-        ax=figure.subplots(),
-    )
-    return _embed(figure, f"Curves of the mean score over {name}.")
+    MarginalDisplay(marginal=analysis.marginal(name, 50)).plot(ax=figure.subplots())
+    return _embed(figure, f"Curves of the mean score over {name[0]}.")
 
 
-def _draw_pair(
-    source: Source, ranked: Sequence[tuple[str, ...]], n_stages: int
-) -> list[_Image]:
+def _draw_pair(analysis: _Analysis, ranked: Sequence[tuple[str, ...]]) -> list[_Image]:
     pair = next((subset for subset in ranked if len(subset) == 2), None)
     if pair is None:
         raise NothingToShowError("there is only one hyperparameter")
+    n_stages = len(analysis.forests)
     figure = _make_figure(1.2 + 2.8 * n_stages, 3.2)
-    PairMarginalDisplay.from_search(
-        source.search,
-        pair,
-        metric=source.metric,
-        random_state=source.random_state,
-        axes=figure.subplots(ncols=n_stages, squeeze=False)[0],
+    PairMarginalDisplay(marginal=analysis.marginal(pair, 30)).plot(
+        axes=figure.subplots(ncols=n_stages, squeeze=False)[0]
     )
     return [
         _embed(figure, f"Heat maps of the mean score over {pair[0]} and {pair[1]}.")
