@@ -585,7 +585,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         # Without memory for the weights, which those of the file then become: whatever
         # its sizes are, nothing larger than the file is made.
         channels = classifier.image_shape_[2]
-        with torch.device("meta" if module is None else "cpu"):
+        # A module of the user draws weights, which must not be seen outside.
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.device("meta" if module is None else "cpu"),
+        ):
             network = classifier._make_module(np.zeros(channels), np.ones(channels))
         check_tensors(network.state_dict(), tensors)
         network.load_state_dict(tensors, assign=True)

@@ -38,9 +38,11 @@ def write_model(
         "version": f"{VERSION}",
         "description": json.dumps(description, allow_nan=False),
     }
-    # Contiguous in the ordinary way: the format has no other.
+    # Contiguous in the ordinary way, and with memory of their own: the format has
+    # neither another order nor weights that are shared.
     data = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
     }
     replace_file(path, safetensors.torch.save(data, metadata))
 

@@ -4,7 +4,6 @@ import importlib
 import logging
 import types
 import warnings
-from itertools import combinations
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
@@ -12,6 +11,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn_iis.inspection._functional_anova import (
     check_observations,
     fill_missing,
+    list_subsets,
     make_result,
 )
 
@@ -71,11 +71,7 @@ def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
             max_features=max(1, 7 * n_columns // 10),
         )
     totals = np.array(forest.trees_total_variance, dtype=float)
-    subsets = [
-        subset
-        for order in range(1, max_order + 1)
-        for subset in combinations(range(n_columns), order)
-    ]
+    subsets = list_subsets(n_columns, max_order)
     variances = np.zeros((len(subsets), n_estimators))
     if totals.any():
         for subset, row in zip(subsets, variances, strict=True):

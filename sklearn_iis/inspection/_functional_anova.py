@@ -154,17 +154,19 @@ def functional_anova(
 
 def decompose(forest: "MarginalForest", max_order: int) -> Bunch:
     """Return what :func:`functional_anova` returns, of a forest that is fitted."""
-    subsets = [
-        subset
-        for order in range(1, max_order + 1)
-        for subset in combinations(range(forest.n_columns), order)
-    ]
+    subsets = list_subsets(forest.n_columns, max_order)
     return make_result(
         subsets,
         forest.explained_variances(subsets),
         forest.total_variance,
         forest.oob_score,
     )
+
+
+def list_subsets(n_columns: int, max_order: int) -> list[tuple[int, ...]]:
+    """Return the subsets of columns, smaller ones first."""
+    orders = range(1, max_order + 1)
+    return [s for order in orders for s in combinations(range(n_columns), order)]
 
 
 def make_result(

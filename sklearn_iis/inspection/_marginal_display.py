@@ -372,10 +372,7 @@ class PairMarginalDisplay:
                 )
             )
             for axis, dimension, values in zip(
-                (ax.xaxis, ax.yaxis),
-                self.marginal.dimensions,
-                stage.grid_values,
-                strict=True,
+                (ax.xaxis, ax.yaxis), dimensions, stage.grid_values, strict=True
             ):
                 set_scale(axis, dimension, values)
             ax.set(xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])

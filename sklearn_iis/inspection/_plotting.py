@@ -109,7 +109,8 @@ def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None
     elif log:
         _set_log_ticks(axis, min(values), max(values))
     elif isinstance(dimension.decode(dimension.low), int):
-        axis.get_major_locator().set_params(integer=True)
+        steps = [1, 2, 5, 10]
+        axis.set_major_locator(ticker.MaxNLocator("auto", steps=steps, integer=True))
 
 
 def positions(dimension: Continuous | Discrete, values: list) -> np.ndarray:

@@ -28,6 +28,20 @@ class Linear(nn.Module):
         return self.linear(images.flatten(1))
 
 
+class Tied(nn.Module):
+    """Two layers with the same weights."""
+
+    def __init__(self, input_shape, n_classes):
+        super().__init__()
+        self.first = nn.Linear(int(np.prod(input_shape)), n_classes)
+        self.second = nn.Linear(int(np.prod(input_shape)), n_classes)
+        self.second.weight = self.first.weight
+
+    def forward(self, images):
+        images = images.flatten(1)
+        return self.first(images) + self.second(images)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     return CNNClassifier(**SETTINGS).fit(X, Y)
@@ -128,6 +142,15 @@ def test_a_module_of_ones_own_is_given_again(tmp_path):
     assert loaded.get_params()["module__bias"] is False
     with pytest.raises(ValueError, match="saved with a module of its own"):
         CNNClassifier.load(tmp_path / "model")
+
+
+def test_weights_that_are_shared(tmp_path):
+    classifier = CNNClassifier(module=Tied, max_epochs=1, random_state=0).fit(X, Y)
+    classifier.save(tmp_path / "model")
+    before = torch.get_rng_state()
+    loaded = CNNClassifier.load(tmp_path / "model", module=Tied)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
 
 
 def test_a_module_where_there_was_none(path):

@@ -200,7 +200,7 @@ def test_marginals_are_means_of_the_prediction():
 
 
 def test_missing_values_are_neither_an_error_nor_credited():
-    """A layer matters where it exists: y = depth + layer if depth > 0.5.
+    """A layer matters where it exists: y = layer if depth > 0.5, and 0 otherwise.
 
     Over the cube, layer * [depth > 0.5] has a mean of 1/4; the layer alone explains the
     variance of layer / 2, which is 1/48, and as much together with the depth.

@@ -134,3 +134,13 @@ def test_wide_ranges_are_not_enumerated():
     _, ax = plt.subplots()
     set_scale(ax.xaxis, wide, list(wide.range))
     plt.close("all")
+
+
+def test_an_axis_that_was_drawn_on_before():
+    """Whatever ticks it had, those of whole numbers are whole."""
+    _, ax = plt.subplots()
+    ax.xaxis.set_ticks([0.5, 1.5])
+    set_scale(ax.xaxis, dimension(stats.randint(0, 100)), [0, 99])
+    ax.set_xlim(0, 9)
+    assert all(tick == round(tick) for tick in ax.get_xticks())
+    plt.close("all")

@@ -29,7 +29,8 @@ MAX_KINDS_OF_FAILURE = 20
 MAX_FAILED_CANDIDATES = 3
 
 
-def name_estimator(search):
+def name_estimator(search: Any) -> str:
+    """Return the class that is searched, of a pipeline its last step."""
     estimator = getattr(get_trial(search) or search, "estimator", search)
     if isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]

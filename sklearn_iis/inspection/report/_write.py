@@ -97,9 +97,9 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
 
     Notes
     -----
-    Functional ANOVA needs 10 candidates without failure in a stage. If some of the
-    stages have fewer, the page shows the last one that has them, and says so; where a
-    section cannot be made at all, it says why in its place.
+    Functional ANOVA needs 10 candidates without failure in a stage. Stages that have
+    fewer are left out there, and the page says so; where a section cannot be made at
+    all, it says why in its place.
 
     Times are those of fitting and scoring, summed over the splits of all candidates:
     the wall clock shows less with several jobs.
