@@ -175,6 +175,34 @@ def _narrow_interval(
     return min(start, low), min(max(start + floor, high), last)
 
 
+def is_numeric(dimension: Continuous | Discrete) -> bool:
+    """Return whether values are numbers in order, rather than names of choices."""
+    return dimension.ordered and not isinstance(
+        dimension.decode(dimension.low), tuple | str
+    )
+
+
+def is_log(dimension: Continuous | Discrete) -> bool:
+    """Return whether values are more evenly spaced on a log scale than on a linear one.
+
+    So it is for any prior that is uniform in the logarithm, and for lists such as 16,
+    32, 64.
+    """
+    if not is_numeric(dimension):
+        return False
+    if isinstance(dimension, Continuous):
+        # The ends of a distribution without bounds are far away.
+        width = dimension.high - dimension.low
+        codes = np.linspace(0.1, 0.9) * width + dimension.low
+    else:
+        n_codes = min(int(dimension.n_levels), 50)
+        codes = np.linspace(dimension.low, dimension.high, n_codes).round()
+    values = np.array([dimension.decode(code) for code in codes], dtype=float)
+    if values[0] <= 0 or len(values) < 3:
+        return False
+    return bool(_unevenness(np.log(values)) < _unevenness(values))
+
+
 def make_dimension(name: str, values: Any) -> Continuous | Discrete:
     """Return the dimension of what a user wrote for a hyperparameter.
 
@@ -267,3 +295,9 @@ def _from_choices(name, values):
 def _builtin(value):
     """Return a numpy scalar as the Python number or string that it holds."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _unevenness(values):
+    """Return how far values are from evenly spaced, as a fraction of their range."""
+    even = np.linspace(values[0], values[-1], len(values))
+    return np.abs(values - even).max() / abs(values[-1] - values[0])

@@ -79,6 +79,13 @@ class StageProgress(AbstractContextManager):
         self._best[bar] = -math.inf
         return partial(_report, self._listener, bar)
 
+    def restart_stage(self) -> None:
+        """Set the bar of the stage that was added last back to its begin."""
+        with self._lock:
+            bar = next(reversed(self._pending))
+            self._pending[bar].clear()
+            self._bars.reset(bar)
+
     def _on_score(self, message):
         bar, candidate, score = message
         with self._lock:  # each worker has a thread of its own here

@@ -52,6 +52,7 @@ def combine_results(
             ]
         ),
     }
+    ranked: list[tuple[str, str]] = []
     combined |= dict(_yield_masked_array_for_each_param(params))
     combined["params"] = params
     for key in dict.fromkeys(key for result in results for key in result):
@@ -65,14 +66,20 @@ def combine_results(
             )
         if key.startswith("mean_test_"):
             name = key.removeprefix("mean_")
-            combined[f"rank_{name}"] = rank(combined[key])
+            ranked.append((f"rank_{name}", key))
+    pruned = combined.get("pruned")
+    for name, key in ranked:
+        combined[name] = rank(combined[key], pruned)
     return combined
 
 
-def rank(scores: np.ndarray) -> np.ndarray:
-    """Return the ranks of scores, from 1; failed ones come last."""
+def rank(scores: np.ndarray, pruned: np.ndarray | None = None) -> np.ndarray:
+    """Return the ranks of scores, from 1; pruned and then failed ones come last."""
     if np.isnan(scores).all():
         return np.ones(len(scores), dtype=np.int32)
+    if pruned is not None:
+        spread = np.nanmax(scores) - np.nanmin(scores)
+        scores = np.where(pruned, scores - spread - 1, scores)
     scores = np.nan_to_num(scores, nan=np.nanmin(scores) - 1)
     return rankdata(-scores, method="min").astype(np.int32)
 

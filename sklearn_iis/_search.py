@@ -1,11 +1,16 @@
 """IISSearchCV: a search a stage, each on larger images and in a smaller space."""
 
 import math
+import os
 import time
+import uuid
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
+from inspect import Parameter, signature
 from itertools import pairwise
 from numbers import Integral, Real
 from tempfile import TemporaryDirectory
@@ -18,16 +23,30 @@ from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_object
-from sklearn.utils.validation import _check_method_params, indexable
+from sklearn.utils.validation import _check_method_params, _num_samples, indexable
 
 from sklearn_iis._checkpoints import Checkpoints
+from sklearn_iis._evaluation import (
+    SAMPLE_INDICES,
+    Deadline,
+    EvaluationContext,
+    digest_train_sets,
+)
+from sklearn_iis._fingerprint import (
+    describe,
+    describe_data,
+    describe_params,
+    describe_space,
+)
+from sklearn_iis._guard import Guard, NothingFinishedError
 from sklearn_iis._progress import StageProgress
+from sklearn_iis._records import TemporaryRecords
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._results import combine_results, metric_names
 from sklearn_iis._space import Candidate, SearchSpace, distinct
-from sklearn_iis._trial import Trial, TrialScorer, errors_in_results
+from sklearn_iis._trial import Trial, TrialScorer
 from sklearn_iis.searches import SEARCHES, BaseStageSearchCV, get_search
 
 # The number of conv layers is bounded by the image size, and its best value has to be
@@ -256,6 +275,11 @@ class IISSearchCV(BaseSearchCV):
         "size_dependent": ["array-like", None],
         "select": [StrOptions({"best", "last"})],
         "random_state": ["random_state"],
+        "storage": "no_validation",
+        "study_name": [str],
+        "timeout": [Interval(Real, 0, None, closed="neither"), None],
+        "trial_timeout": [Interval(Real, 0, None, closed="neither"), None],
+        "pruner": [StrOptions({"median"}), HasMethods("prune"), None],
     }
 
     def __init__(
@@ -283,6 +307,11 @@ class IISSearchCV(BaseSearchCV):
         random_state=None,
         error_score=np.nan,
         return_train_score=False,
+        storage=None,
+        study_name="iis",
+        timeout=None,
+        trial_timeout=None,
+        pruner=None,
     ):
         super().__init__(
             estimator=estimator,
@@ -308,6 +337,11 @@ class IISSearchCV(BaseSearchCV):
         self.size_dependent = size_dependent
         self.select = select
         self.random_state = random_state
+        self.storage = storage
+        self.study_name = study_name
+        self.timeout = timeout
+        self.trial_timeout = trial_timeout
+        self.pruner = pruner
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -339,6 +373,7 @@ class IISSearchCV(BaseSearchCV):
         self : IISSearchCV
             The fitted search.
         """
+        begin = time.time()
         scorers, _ = self._get_scorers()
         X, y = self._check_X_y(X, y)
         params = _check_method_params(X, params=params)
@@ -347,48 +382,29 @@ class IISSearchCV(BaseSearchCV):
         size_param, sizes, budgets, fixed = self._plan_stages(space, X)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(cv.split(X, y, **routed_params.splitter.split))
-
-        callback_ctx = self._init_callback_context(
-            max_subtasks=len(sizes) + (self.refit is not False)
-        ).call_on_fit_task_begin(estimator=self, X=X, y=y)
-        rng = check_random_state(self.random_state)
-        self._forget()
-        self.n_splits_ = len(splits)
-        self.sizes_, self.stages_, self.spaces_ = sizes, [], []
-        seeds, all_seeds = [], []
-        stage_params = self._select_stage_params(params)
-        with StageProgress(self.n_splits_) if self.verbose else nullcontext() as bars:
-            for stage, (size, n_iter) in enumerate(zip(sizes, budgets, strict=True)):
-                where = f"stage {stage}" + ("" if size is None else f", size {size}")
-                seeds = seeds[:n_iter]
-                with TemporaryDirectory(
-                    prefix="sklearn_iis-", ignore_cleanup_errors=True
-                ) as directory:
-                    scorer = self._make_scorer(scorers)
-                    search = self._make_search(
-                        space,
-                        n_iter=n_iter,
-                        seeds=seeds,
-                        fixed=fixed[stage],
-                        checkpoints=Checkpoints(directory),
-                        scoring=scorer,
-                        cv=splits,
-                        random_state=rng.randint(2**31 - 1),
-                    )
-                    if bars:
-                        n_evaluations = getattr(search, "n_evaluations", n_iter)
-                        scorer.report = bars.add_stage(where, n_evaluations)
-                    stage_X = self._resize_once(X, space, size_param, size)
-                    stage_ctx = callback_ctx.subcontext(task_name=where)
-                    self._fit_stage(stage_ctx, search, stage_X, y, stage_params)
-                self.stages_.append(search)
-                self.spaces_.append(space)
-                all_seeds.append(seeds)
-                self.cv_results_ = combine_results(self.stages_, sizes, all_seeds)
-                self._check_metrics()
-                _tell_failures(search.cv_results_["error"], where)
-                if stage < len(sizes) - 1:
-                    space, seeds = self._hand_over(space, search.cv_results_)
+        with TemporaryDirectory(
+            prefix="sklearn_iis-", ignore_cleanup_errors=True
+        ) as directory:
+            plan = _Plan(
+                X=X,
+                y=y,
+                params=self._select_stage_params(params),
+                scorers=scorers,
+                splits=splits,
+                size_param=size_param,
+                sizes=sizes,
+                budgets=budgets,
+                fixed=fixed,
+                directory=directory,
+                end=math.inf if self.timeout is None else begin + self.timeout,
+            )
+            plan.studies = self._open_studies(plan, space)
+            callback_ctx = self._init_callback_context(
+                max_subtasks=len(sizes) + (self.refit is not False)
+            ).call_on_fit_task_begin(estimator=self, X=X, y=y)
+            self._forget()
+            self.n_splits_ = len(splits)
+            self._run_stages(plan, space, callback_ctx)
 
         # As in scikit-learn, the only scorer is not a dict.
         self.scorer_ = getattr(scorers, "_scorers", scorers)
@@ -398,6 +414,207 @@ class IISSearchCV(BaseSearchCV):
             self._refit(X, y, routed_params.estimator.fit, callback_ctx)
         callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
+
+    def _run_stages(self, plan, space, callback_ctx):
+        """Search stage after stage, as long as there is time."""
+        rng = check_random_state(self.random_state)
+        self.sizes_, self.stages_, self.spaces_ = plan.sizes, [], []
+        seeds: list[Candidate] = []
+        with StageProgress(self.n_splits_) if self.verbose else nullcontext() as bars:
+            for stage, n_iter in enumerate(plan.budgets):
+                seeds = seeds[:n_iter]
+                random_state = rng.randint(2**31 - 1)
+                try:
+                    self._run_stage(
+                        plan, stage, space, seeds, random_state, callback_ctx, bars
+                    )
+                except NothingFinishedError:
+                    self._end_early(plan, stage)
+                    break
+                self._check_metrics()
+                results = self.stages_[-1].cv_results_
+                _tell_failures(results["error"], plan.where(stage))
+                if stage < len(plan.sizes) - 1:
+                    space, seeds = self._hand_over(space, results)
+
+    def _run_stage(self, plan, stage, space, seeds, random_state, callback_ctx, bars):
+        """Fit the search of a stage, and add its results to those of the others."""
+        with TemporaryDirectory(dir=plan.directory) as directory:
+            records, known, random_state = self._open_records(
+                plan, stage, space, seeds, random_state, directory
+            )
+            context = EvaluationContext(
+                records,
+                directory,
+                plan.train_digests,
+                deadline=self._make_deadline(plan, stage),
+                trial_timeout=self.trial_timeout,
+            )
+            scorer = self._make_scorer(plan.scorers)
+            search = self._make_search(
+                space,
+                n_iter=plan.budgets[stage],
+                seeds=[*seeds, *known][: plan.budgets[stage]],
+                fixed=plan.fixed[stage],
+                checkpoints=Checkpoints(directory),
+                context=context,
+                scoring=scorer,
+                cv=plan.splits,
+                random_state=random_state,
+            )
+            if bars:
+                n_evaluations = getattr(search, "n_evaluations", plan.budgets[stage])
+                scorer.report = bars.add_stage(plan.where(stage), n_evaluations)
+            context = self._check_context(search)
+            stage_params = plan.params | (
+                {} if context is None else {SAMPLE_INDICES: np.arange(plan.n_samples)}
+            )
+            X = self._resize_once(plan.X, space, plan.size_param, plan.sizes[stage])
+            stage_ctx = callback_ctx.subcontext(task_name=plan.where(stage))
+            try:
+                with Guard(
+                    search,
+                    context,
+                    can_prune=self.pruner is not None,
+                    on_restart=bars.restart_stage if bars else None,
+                ) as guard:
+                    self._fit_in_context(
+                        stage_ctx, search, guard.fit, X, plan.y, stage_params
+                    )
+            finally:
+                # Also what was measured before an interrupt.
+                if hasattr(search, "cv_results_"):
+                    self.stages_.append(search)
+                    self.spaces_.append(space)
+                    plan.seeds.append(seeds)
+                    self.cv_results_ = combine_results(
+                        self.stages_, plan.sizes, plan.seeds
+                    )
+
+    def _end_early(self, plan, stage):
+        """Go on with the stages there are, if there are any."""
+        message = (
+            f"timeout={self.timeout} seconds were up before a candidate was measured "
+            f"({plan.where(stage)})"
+        )
+        if not self.stages_:
+            raise TimeoutError(f"{message}: allow for more") from None
+        warnings.warn(message, UserWarning, stacklevel=4)
+        self.sizes_ = plan.sizes[:stage]
+
+    def _make_deadline(self, plan, stage):
+        """Return when a stage has to end.
+
+        Each has an equal share of the time that is left when it begins. The last one
+        also leaves time for the fit on all data, as long as the longest of those that
+        were measured, in proportion to the number of samples.
+        """
+        if plan.end == math.inf:
+            return Deadline()
+        times = self.cv_results_["mean_fit_time"] if stage > 0 else np.zeros(1)
+        refit_ratio = plan.refit_ratio if self.refit else 0.0
+        deadline = Deadline(plan.end, refit_ratio, times.max())
+        n_left = len(plan.sizes) - stage
+        if n_left == 1:
+            return deadline
+        now = time.time()
+        return Deadline(now + (plan.end - deadline.reserve() - now) / n_left)
+
+    def _open_studies(self, plan, space):
+        """Return what is kept of the search from fit to fit; None if nothing is."""
+        storage = self.storage
+        if storage is None and self.pruner is not None:
+            storage = os.path.join(plan.directory, "search.journal")
+        if storage is None:
+            return None
+        try:
+            from sklearn_iis._storage import open_storage
+            from sklearn_iis._studies import SearchStudies
+        except ImportError as error:
+            raise ImportError(
+                "storage and pruner need Optuna, which cannot be imported "
+                f"({error}); to install it: pip install 'sklearn-iis[storage]'"
+            ) from error
+        if self.storage is not None and not plan.can_tell_splits:
+            raise ValueError(
+                "with storage, no two splits of cv may have the same training samples"
+            )
+        studies = SearchStudies(
+            open_storage(storage),
+            self.study_name,
+            call=self._describe_call(plan, space),
+            settings=self._describe_settings(),
+            sizes=plan.sizes,
+            budgets=plan.budgets,
+        )
+        studies.check()
+        return studies
+
+    def _describe_call(self, plan, space):
+        """Return what all scores depend on besides the candidate and the size."""
+        return {
+            "X": describe_data(plan.X),
+            "y": describe_data(plan.y),
+            "the splits": describe_data(plan.splits),
+            **{f"parameter {k}": describe_data(v) for k, v in plan.params.items()},
+            **describe_space(space),
+            **describe_params(self.estimator, {*space.names, plan.size_param}),
+            "scoring": describe(self.scoring),
+            "error_score": describe(self.error_score),
+            "return_train_score": describe(self.return_train_score),
+        }
+
+    def _describe_settings(self):
+        """Return what the candidates depend on, besides sizes and budgets."""
+        names = ["search", "search_params", "size_param", "keep", "margin", "floor"]
+        names += ["n_seeds", "size_dependent", "pruner"]
+        if isinstance(self.random_state, Integral):
+            names.append("random_state")
+        guide = self.refit if isinstance(self.refit, str) else None
+        return {name: describe(getattr(self, name)) for name in names} | {
+            "the metric to refit by": describe(guide)
+        }
+
+    def _open_records(self, plan, stage, space, seeds, random_state, directory):
+        """Return the records of a stage, and how its search goes on.
+
+        That is candidates to be measured after the seeds, and the random state.
+        """
+        if plan.studies is None:
+            # What cannot be told apart goes where it is not found.
+            folder = directory if plan.can_tell_splits else os.path.join(directory, "-")
+            return TemporaryRecords(folder), [], random_state
+        from sklearn_iis._studies import StudyRecords, make_pruner
+
+        study_id, known, random_state = plan.studies.begin_stage(
+            stage, space, seeds=seeds, random_state=random_state
+        )
+        records = StudyRecords(
+            plan.studies.storage,
+            study_id,
+            token=plan.token,
+            call=plan.studies.call,
+            dimensions=(self.spaces_ or [space])[0].dimensions,
+            pruner=make_pruner(self.pruner),
+        )
+        make_search = get_search(self.search)
+        if getattr(make_search, "plans_ahead", False):
+            known = []
+        return records, known, random_state
+
+    def _check_context(self, search):
+        """Return the context of the trials of a search, if it can hand it on."""
+        parameters = signature(search.fit).parameters.values()
+        if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+            return search.estimator.context
+        for name in ("storage", "timeout", "trial_timeout", "pruner"):
+            if (value := getattr(self, name)) is not None:
+                raise TypeError(
+                    f"{name}={value!r} needs a search whose fit takes parameters for "
+                    f"the estimator, which {type(search).__name__} does not"
+                )
+        search.estimator.context = None
+        return None
 
     def _forget(self):
         """Drop what another fit has found: this one may end before it finds it."""
@@ -500,7 +717,7 @@ class IISSearchCV(BaseSearchCV):
                 search = self._make_search(space, n_iter=n_iter, seeds=[], fixed=params)
                 search.check_budget()
 
-    def _make_search(self, space, *, fixed, checkpoints=None, **settings):
+    def _make_search(self, space, *, fixed, checkpoints=None, context=None, **settings):
         search = get_search(self.search)(
             Trial(
                 self.estimator,
@@ -508,6 +725,7 @@ class IISSearchCV(BaseSearchCV):
                 fixed=fixed,
                 raise_errors=self.error_score == "raise",
                 checkpoints=checkpoints,
+                context=context,
             ),
             space,
             **settings,
@@ -531,21 +749,15 @@ class IISSearchCV(BaseSearchCV):
             metrics=tuple(getattr(scorers, "_scorers", ())),
             guide=self.refit if isinstance(self.refit, str) else None,
             error_score=self.error_score,
+            return_train_score=self.return_train_score,
         )
 
-    def _fit_in_context(self, callback_ctx, estimator, X, y, params):
+    def _fit_in_context(self, callback_ctx, estimator, fit, X, y, params):
         """Fit an estimator as a task of its own, for scikit-learn's callbacks."""
         with callback_ctx.propagate_callback_context(estimator):
             callback_ctx.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            if y is None:
-                estimator.fit(X, **params)
-            else:
-                estimator.fit(X, y, **params)
+            fit(*((X,) if y is None else (X, y)), **params)
         callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
-
-    def _fit_stage(self, callback_ctx, search, X, y, params):
-        with errors_in_results(search):
-            self._fit_in_context(callback_ctx, search, X, y, params)
 
     def _resize_once(self, X, space, size_param, size):
         """Return X as the pipeline's resizer would, so that it has nothing to do."""
@@ -576,7 +788,10 @@ class IISSearchCV(BaseSearchCV):
         """Return the space and the seeds of the next stage."""
         scores = results[f"mean_test_{metric_names(results)[0]}"]
         finished = np.flatnonzero(results["error"] == None)  # noqa: E711
-        ranked = finished[np.argsort(-scores[finished], kind="stable")]
+        pruned = results.get("pruned", np.zeros(len(scores), dtype=bool))
+        # Pruned ones are worse than all others.
+        order = np.lexsort((-scores[finished], pruned[finished]))
+        ranked = finished[order]
         # A candidate may have been measured with several resources.
         best = distinct(space.active(results["params"][i]) for i in ranked)
         narrowed = space.narrow(
@@ -615,6 +830,7 @@ class IISSearchCV(BaseSearchCV):
         self._fit_in_context(
             callback_ctx.subcontext(task_name="refit-with-best-params"),
             self.best_estimator_,
+            self.best_estimator_.fit,
             X,
             y,
             params,
@@ -622,6 +838,66 @@ class IISSearchCV(BaseSearchCV):
         self.refit_time_ = time.time() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+
+@dataclass
+class _Plan:
+    """What all stages of a fit share.
+
+    Parameters
+    ----------
+    X, y, params
+        What the estimator is fitted with.
+
+    scorers, splits
+        How it is scored.
+
+    size_param, sizes, budgets, fixed
+        The stages, see `_plan_stages`.
+
+    directory : str
+        For temporary files.
+
+    end : float
+        When the fit has to end, in seconds since the epoch.
+    """
+
+    X: Any
+    y: Any
+    params: dict[str, Any]
+    scorers: Any
+    splits: list
+    size_param: str | None
+    sizes: list
+    budgets: list[int]
+    fixed: list[dict[str, Any]]
+    directory: str
+    end: float
+    studies: Any = None
+    seeds: list[list[Candidate]] = field(default_factory=list)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def n_samples(self) -> int:
+        return _num_samples(self.X)
+
+    @cached_property
+    def train_digests(self) -> tuple[str, ...]:
+        return digest_train_sets(self.splits, self.n_samples)
+
+    @property
+    def can_tell_splits(self) -> bool:
+        return len(set(self.train_digests)) == len(self.splits)
+
+    @property
+    def refit_ratio(self) -> float:
+        """How many times as long a fit on all data takes."""
+        samples = np.arange(self.n_samples)
+        return self.n_samples / min(len(samples[train]) for train, _ in self.splits)
+
+    def where(self, stage: int) -> str:
+        size = self.sizes[stage]
+        return f"stage {stage}" + ("" if size is None else f", size {size}")
 
 
 def _split_budget(n_iter: int | Sequence[int], n_stages: int) -> list[int]:

@@ -1,10 +1,10 @@
 """One candidate on one split, wherever it runs."""
 
+import gc
 import numbers
+import sys
+import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from inspect import signature
 from traceback import format_exc
 from typing import Any
@@ -12,29 +12,24 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import get_tags
-from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.metadata_routing import (
+    MetadataRequest,
+    MetadataRouter,
+    get_routing_for_object,
+)
 from sklearn.utils.metaestimators import available_if
 
 from sklearn_iis._checkpoints import Checkpoints
+from sklearn_iis._evaluation import (
+    SAMPLE_INDICES,
+    EvaluationContext,
+    Run,
+    carry,
+    guiding_score,
+)
+from sklearn_iis._records import Evaluation
 from sklearn_iis._space import Candidate, SearchSpace
-
-
-class FailedScore(float):
-    """A score that says why there is none.
-
-    A search keeps of an evaluation nothing but its scores, so the error travels home
-    from the worker in one of them.
-    """
-
-    def __new__(cls, value, error):
-        score = super().__new__(cls, value)
-        score.error = error
-        return score
-
-    def __reduce__(self):
-        return type(self), (float(self), self.error)
 
 
 class Trial(BaseEstimator):
@@ -61,16 +56,20 @@ class Trial(BaseEstimator):
         Where fitted estimators are kept, so that the fit of a candidate can go on where
         that with a smaller resource stopped.
 
+    context : EvaluationContext, default=None
+        What keeps the records of the stage; `fit` is then told the training samples by
+        a parameter of its own.
+
     codes : dict of str to object, default=None
         The candidate; set by :meth:`set_params`.
 
     Attributes
     ----------
     estimator_ : estimator object
-        The fitted estimator, if nothing went wrong.
+        The fitted estimator, if there was anything to fit and nothing went wrong.
 
-    error_ : str or None
-        The traceback of what went wrong.
+    run_ : Run
+        The evaluation, with its record so far.
     """
 
     def __init__(
@@ -81,6 +80,7 @@ class Trial(BaseEstimator):
         fixed: dict[str, Any] | None = None,
         raise_errors: bool = False,
         checkpoints: Checkpoints | None = None,
+        context: EvaluationContext | None = None,
         codes: Candidate | None = None,
     ):
         self.estimator = estimator
@@ -88,6 +88,7 @@ class Trial(BaseEstimator):
         self.fixed = fixed
         self.raise_errors = raise_errors
         self.checkpoints = checkpoints
+        self.context = context
         self.codes = codes
 
     def __sklearn_clone__(self):
@@ -99,8 +100,15 @@ class Trial(BaseEstimator):
         return get_tags(self.estimator)
 
     def get_metadata_routing(self):
-        """Return the requests of the estimator."""
-        return get_routing_for_object(self.estimator)
+        """Return the requests of the estimator, and that of the trial itself."""
+        routing = get_routing_for_object(self.estimator)
+        if self.context is not None:
+            own = routing
+            if isinstance(routing, MetadataRouter):
+                own = routing._self_request or MetadataRequest(owner=self)
+                routing.add_self_request(own)
+            own.fit.add_request(param=SAMPLE_INDICES, alias=True)
+        return routing
 
     @available_if(lambda self: hasattr(self.estimator, "set_callbacks"))
     def set_callbacks(self, *callbacks):
@@ -136,14 +144,47 @@ class Trial(BaseEstimator):
 
     def fit(self, X, y=None, **fit_params):
         """Fit a clone of the estimator, and keep the error if there is one."""
-        self.error_ = None
+        self.run_ = self._begin(fit_params.pop(SAMPLE_INDICES, None))
         try:
-            self.estimator_ = self._fit(X, y, fit_params)
+            if self.run_.is_to_fit:
+                with self.run_.followed():
+                    self.estimator_ = self._fit(X, y, fit_params)
         except Exception:
-            if self.raise_errors:
+            if self.raise_errors and not self.run_.record.skipped:
+                self.run_.close(keep=False)
                 raise
-            self.error_ = format_exc()
+            self.run_.fail(format_exc())
+        except BaseException:
+            self.run_.close(keep=False)
+            raise
+        if self.run_.record.error is not None:
+            _free_memory()
         return self
+
+    def identify(
+        self, context: EvaluationContext, candidate: Candidate, train: Any
+    ) -> Evaluation:
+        """Return what tells the evaluation of a candidate from all others.
+
+        Parameters
+        ----------
+        context : EvaluationContext
+            Of the stage.
+
+        candidate : dict of str to object
+            As for :meth:`set_params`.
+
+        train : ndarray of int, or int
+            The training samples, or the index of the split.
+        """
+        codes, further = self._split(candidate)
+        return context.identify(self.space.active(codes), further, train)
+
+    def _begin(self, train):
+        context = self.context
+        if context is None:
+            return Run()
+        return context.begin(self.identify(context, self.codes or {}, train))
 
     def _fit(self, X, y, fit_params):
         candidate = self.codes or {}
@@ -198,29 +239,59 @@ class TrialScorer:
     error_score : "raise" or float, default=np.nan
         The score of a failed trial.
 
+    return_train_score : bool, default=False
+        Whether each trial is scored a second time, on its training data.
+
     report : callable, default=None
         Called in the worker as `report(codes, score)` with the guiding score.
     """
 
     def __init__(
-        self, scorer, *, metrics=(), guide=None, error_score=np.nan, report=None
+        self,
+        scorer,
+        *,
+        metrics=(),
+        guide=None,
+        error_score=np.nan,
+        return_train_score=False,
+        report=None,
     ):
         self.scorer = scorer
         self.metrics = metrics
         self.guide = guide
         self.error_score = error_score
+        self.return_train_score = return_train_score
         self.report = report
 
     def __call__(
         self, trial: Trial, X: Any, y: Any = None, **params: Any
     ) -> float | dict[str, float]:
         """Return the score, or the scores by name, of a fitted trial."""
-        scores = self._score(trial, X, y, params)
         # scikit-learn scores on the test data first, then perhaps on the training data.
-        if self.report is not None and not hasattr(trial, "score_"):
-            trial.score_ = guiding_score(scores)
-            self.report(trial.codes, trial.score_)
-        return scores
+        is_train = hasattr(trial, "is_scored_")
+        trial.is_scored_ = True
+        run, record = trial.run_, trial.run_.record
+        if not run.is_known or (is_train and record.train_scores is None):
+            try:
+                self._add_scores(trial, X, y, params, is_train)
+                if is_train or not self.return_train_score:
+                    run.close()
+            except BaseException:
+                run.close(keep=False)
+                raise
+        if not is_train and self.report is not None and not record.skipped:
+            self.report(trial.codes, guiding_score(record.scores))
+        return carry(record.train_scores if is_train else record.scores, record)
+
+    def _add_scores(self, trial, X, y, params, is_train):
+        record = trial.run_.record
+        start = time.perf_counter()
+        scores, error = self._score(trial, X, y, params)
+        if is_train:
+            record.train_scores = scores
+            return
+        record.scores, record.error = scores, record.error or error
+        record.score_time = time.perf_counter() - start
 
     def get_metadata_routing(self):
         """Return the requests of the scorer."""
@@ -232,55 +303,57 @@ class TrialScorer:
         return "sample_weight" in signature(self.scorer).parameters
 
     def _score(self, trial, X, y, params):
-        if trial.error_ is not None:
-            return self._all_failed(trial.error_)
+        """Return the scores, and what went wrong with the one that guides."""
+        record = trial.run_.record
+        if record.error is not None or record.skipped:
+            return self._all_failed(), record.error
         args = (X,) if y is None else (X, y)
         try:
             scores = self.scorer(trial.estimator_, *args, **params)
             if not isinstance(scores, dict):
                 return self._check(scores)
             guide = self.guide if self.guide in scores else next(iter(scores))
-            checked = {guide: self._check(scores[guide])}
+            score, error = self._check(scores[guide])
+            checked = {guide: score}
             for name, score in scores.items():
                 if name != guide:
                     checked[name] = self._check_further(name, score)
-            return checked
+            return checked, error
         except Exception:
             if self.error_score == "raise":
                 raise
-            return self._all_failed(format_exc())
+            return self._all_failed(), format_exc()
 
-    def _all_failed(self, error):
-        failed = self._failed(error)
+    @property
+    def _failed_score(self):
+        return np.nan if self.error_score == "raise" else float(self.error_score)
+
+    def _all_failed(self):
         # The names of the metrics of a callable are not known yet if it is called for
         # the first time: a number stands for all of them.
         names = sorted(self.metrics, key=lambda name: name != self.guide)
+        failed = self._failed_score
         return dict.fromkeys(names, failed) if names else failed
 
-    def _failed(self, error):
-        return FailedScore(
-            np.nan if self.error_score == "raise" else self.error_score, error
-        )
-
     def _check(self, score):
+        """Return the score that guides, and what is wrong with it."""
         if isinstance(score, str):  # scikit-learn's multimetric scorer gives the error
-            return self._failed(score)
+            return self._failed_score, score
         score = _as_number(score)
         if not np.isfinite(score):
-            return self._failed(f"ValueError: the score is {score}")
-        return score
+            return self._failed_score, f"ValueError: the score is {score}"
+        return score, None
 
     def _check_further(self, name, score):
         """Return the score of a metric that does not guide: it fails by itself."""
         if isinstance(score, str):
-            value = self._failed(score)
             warnings.warn(
-                f"The metric {name!r} failed and is set to {float(value)}. Details:\n"
-                f"{score}",
+                f"The metric {name!r} failed and is set to {self._failed_score}. "
+                f"Details:\n{score}",
                 UserWarning,
                 stacklevel=2,
             )
-            return float(value)
+            return self._failed_score
         return _as_number(score)
 
 
@@ -292,57 +365,9 @@ def _as_number(score):
     return score
 
 
-def guiding_score(scores: float | dict[str, float]) -> float:
-    """Return the score that guides the search: the first one."""
-    return next(iter(scores.values())) if isinstance(scores, dict) else scores
-
-
-@contextmanager
-def errors_in_results(search: BaseSearchCV) -> Iterator[None]:
-    """Have a search tell in its results what went wrong in its trials.
-
-    Parameters
-    ----------
-    search : BaseSearchCV
-        Any search with a :class:`Trial` as its estimator. While the context lasts, its
-        `cv_results_` get a column `error`: the traceback of the first split whose
-        guiding score failed, or None.
-    """
-    # No closure: some of joblib's backends pickle the search by the standard library.
-    search._format_results = partial(_format_with_errors, search)
-    try:
-        yield
-    finally:
-        del search._format_results
-
-
-def _format_with_errors(search, candidates, n_splits, out, more_results=None):
-    _name_failed_scores(out)
-    with warnings.catch_warnings():
-        # The column says which and why.
-        warnings.filterwarnings("ignore", "One or more of the", UserWarning)
-        results = type(search)._format_results(
-            search, candidates, n_splits, out, more_results
-        )
-    scores = [guiding_score(evaluation["test_scores"]) for evaluation in out]
-    errors = [getattr(score, "error", None) for score in scores]
-    results["error"] = np.array(
-        [
-            next(filter(None, errors[i : i + n_splits]), None)
-            for i in range(0, len(errors), n_splits)
-        ],
-        dtype=object,
-    )
-    return results
-
-
-def _name_failed_scores(out):
-    """Replace a failed score that stands for several metrics by one for each."""
-    names = next(
-        (o["test_scores"] for o in out if isinstance(o["test_scores"], dict)), ()
-    )
-    for evaluation in out:
-        for key in ("test_scores", "train_scores"):
-            score = evaluation.get(key)
-            if names and isinstance(score, FailedScore):
-                evaluation[key] = dict.fromkeys(names, score)
+def _free_memory():
+    """Free what a failed fit has left, also in torch's cache on the GPU."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,6 +1,3 @@
-import pickle
-import re
-
 import numpy as np
 import pytest
 from sklearn.base import clone, is_classifier
@@ -12,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from sklearn_iis import SearchSpace
-from sklearn_iis._trial import FailedScore, Trial, TrialScorer, errors_in_results
+from sklearn_iis._trial import Trial, TrialScorer
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 CODES = {
@@ -57,7 +54,7 @@ def test_candidates_that_are_estimators_are_cloned():
     pipe = make_pipeline(LogisticRegression())
     space = SearchSpace({"logisticregression": [choice, LogisticRegression()]})
     trial = Trial(pipe, space).set_params(logisticregression=0).fit(X, y)
-    assert trial.error_ is None
+    assert trial.run_.record.error is None
     assert isinstance(trial.estimator_[0], SVC)
     assert trial.estimator_[0] is not choice
 
@@ -74,16 +71,22 @@ def test_trial_has_the_tags_of_its_estimator():
     assert is_classifier(make_trial())
 
 
-def test_an_error_is_kept_and_scored():
+@pytest.mark.parametrize("error_score", [np.nan, -3])
+def test_an_error_is_kept_and_scored(error_score):
     trial = make_trial(fails_below=1.0).fit(X, y)
-    assert "RuntimeError: no fit with the rate 0.0" in trial.error_
-    score = TrialScorer(passthrough)(trial, X, y)
-    assert np.isnan(score)
-    assert score.error == trial.error_
-    assert TrialScorer(passthrough, error_score=-3)(trial, X, y) == -3
+    error = trial.run_.record.error
+    assert "RuntimeError: no fit with the rate 0.0" in error
+    score = TrialScorer(passthrough, error_score=error_score)(trial, X, y)
+    np.testing.assert_equal(float(score), error_score)
+    assert score.record.error == error
+
+
+def test_an_error_is_kept_with_the_metric_that_guides():
+    trial = make_trial(fails_below=1.0).fit(X, y)
     scores = TrialScorer(passthrough, metrics=("a", "b"))(trial, X, y)
     assert list(scores) == ["a", "b"]
-    assert all(s.error == trial.error_ for s in scores.values())
+    assert np.isnan(list(scores.values())).all()
+    assert scores["a"].record.error == trial.run_.record.error
 
 
 def test_raise_errors():
@@ -106,7 +109,7 @@ def test_raise_errors():
 def test_a_score_that_is_none_is_a_failure(scorer, message):
     score = TrialScorer(scorer)(make_trial().fit(X, y), X, y)
     assert np.isnan(score)
-    assert message in score.error
+    assert message in score.record.error
 
 
 def test_a_scorer_that_raises_ends_the_search_if_asked_to():
@@ -137,12 +140,6 @@ def test_report_is_called_once_with_the_guiding_score():
     assert reports == [(CODES, 2)]
 
 
-def test_a_failed_score_travels_between_processes():
-    score = pickle.loads(pickle.dumps(FailedScore(-1.5, "why")))
-    assert score == -1.5
-    assert score.error == "why"
-
-
 class FixedSearch(BaseSearchCV):
     """Any search of scikit-learn's kind, one batch a candidate."""
 
@@ -153,33 +150,6 @@ class FixedSearch(BaseSearchCV):
     def _run_search(self, evaluate_candidates):
         for candidate in self.candidates:
             evaluate_candidates([candidate])
-
-
-def failing_at_first(estimator, X, y):
-    if estimator.degree == 1:
-        raise RuntimeError("too low")
-    return {"a": estimator.degree, "b": 0}
-
-
-@pytest.mark.parametrize("order", [(0, 3), (3, 0)])
-def test_errors_in_results_of_any_search(order):
-    candidates = [{**CODES, "degree": degree} for degree in order]
-    search = FixedSearch(
-        Trial(FormulaClassifier(), SearchSpace(SPACE)),
-        candidates,
-        scoring=TrialScorer(failing_at_first),
-    )
-    with errors_in_results(search):
-        search.fit(X, y)
-    failed = order.index(0)
-    results = search.cv_results_
-    assert search.multimetric_
-    assert re.search("RuntimeError: too low", results["error"][failed])
-    assert results["error"][1 - failed] is None
-    for name, value in {"a": 4, "b": 0}.items():
-        assert np.isnan(results[f"mean_test_{name}"][failed])
-        assert results[f"mean_test_{name}"][1 - failed] == value
-    assert "_format_results" not in vars(search)
 
 
 def test_scores_equal_those_of_the_estimator_itself():

@@ -2,6 +2,11 @@
 
 from skorch.callbacks import Callback
 
+from sklearn_iis._monitor import current_monitor
+
+# What is told of an epoch.
+HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")
+
 
 class StopTraining(Exception):
     """Raised by a callback to end training; what was learned is kept."""
@@ -62,6 +67,25 @@ class EarlyStopping(Callback):
         net.module_.load_state_dict(best_weights)
 
 
+class Monitored(Callback):
+    """Tell the trial that the training belongs to, if there is one, how it goes."""
+
+    def on_batch_end(self, net, **kwargs):
+        if (monitor := current_monitor()) is not None:
+            monitor.check_time()
+
+    def on_epoch_end(self, net, **kwargs):
+        if (monitor := current_monitor()) is not None:
+            history = select_history(net.history)
+            if monitor.end_epoch(history, history[-1].get("valid_acc")):
+                raise StopTraining
+
+    def on_train_end(self, net, **kwargs):
+        # Another callback may have ended the last epoch.
+        if (monitor := current_monitor()) is not None:
+            monitor.history = select_history(net.history)
+
+
 class L1Penalty(Callback):
     """Add the gradient of an L1 penalty to that of the weights.
 
@@ -78,6 +102,11 @@ class L1Penalty(Callback):
         for _, parameter in named_parameters:
             if is_penalized(parameter) and parameter.grad is not None:
                 parameter.grad.add_(parameter.detach().sign(), alpha=self.l1)
+
+
+def select_history(rows):
+    """Return what is told of each epoch, of what skorch or a file knows of it."""
+    return [{key: row[key] for key in HISTORY_KEYS if key in row} for row in rows]
 
 
 def _copy_weights(net):

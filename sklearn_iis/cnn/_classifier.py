@@ -21,7 +21,12 @@ from skorch.helper import predefined_split
 from torch import nn
 
 from sklearn_iis.cnn._batches import ImageDataset
-from sklearn_iis.cnn._callbacks import EarlyStopping, L1Penalty
+from sklearn_iis.cnn._callbacks import (
+    EarlyStopping,
+    L1Penalty,
+    Monitored,
+    select_history,
+)
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import (
     check_classes,
@@ -38,8 +43,6 @@ from sklearn_iis.cnn._net import (
     PIXELS_PER_BATCH,
     ImageClassifierNet,
 )
-
-HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")
 
 # What making a network of a description may raise, if that does not make sense.
 UNFIT = (
@@ -393,10 +396,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             training.states = [generator.get_state() for generator in generators]
         self._training = training if self.warm_start else None
         self.net_ = training.net
-        self.history_ = [
-            {key: row[key] for key in HISTORY_KEYS if key in row}
-            for row in self.net_.history
-        ]
+        self.history_ = select_history(self.net_.history)
         self.n_iter_ = len(self.history_)
         return self
 
@@ -572,10 +572,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"it has {len(tensors)} tensors for {n_layers} layers")
         classifier.image_shape_ = check_image_shape(description["image_shape"])
         classifier.classes_ = check_classes(**description["classes"])
-        classifier.history_ = [
-            {key: row[key] for key in HISTORY_KEYS if key in row}
-            for row in description["history"]
-        ]
+        classifier.history_ = select_history(description["history"])
         classifier.n_iter_ = len(classifier.history_)
         if "n_features_in_" in description:
             classifier.n_features_in_ = int(description["n_features_in_"])
@@ -705,6 +702,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         if self.early_stopping:
             early_stopping = EarlyStopping(self.patience, keep_last=self.warm_start)
             callbacks.append(("early_stopping", early_stopping))
+        # After early stopping, which is to know of all epochs.
+        callbacks.append(("monitored", Monitored()))
         height, width, _ = self.image_shape_
         on_gpu = device.type == "cuda"
         n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH

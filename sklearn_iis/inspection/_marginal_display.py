@@ -2,12 +2,11 @@
 
 import numpy as np
 
+from sklearn_iis._dimension import is_log, is_numeric
 from sklearn_iis.inspection._importance import hyperparameter_marginal
 from sklearn_iis.inspection._plotting import as_error as to_error
 from sklearn_iis.inspection._plotting import (
     check_axes,
-    is_log,
-    is_numeric,
     legend_title,
     new_axes,
     positions,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_iis._dimension import Continuous, Discrete
+from sklearn_iis._dimension import Continuous, Discrete, is_log, is_numeric
 
 # Of Okabe and Ito, darkest first: told apart by the colour-blind, and in grey by the
 # dashes and markers that go with them.
@@ -51,34 +51,6 @@ def series_styles(n_series: int) -> list[dict[str, Any]]:
         }
         for i in range(n_series)
     ]
-
-
-def is_numeric(dimension: Continuous | Discrete) -> bool:
-    """Return whether values are numbers in order, rather than names of choices."""
-    return dimension.ordered and not isinstance(
-        dimension.decode(dimension.low), tuple | str
-    )
-
-
-def is_log(dimension: Continuous | Discrete) -> bool:
-    """Return whether values are more evenly spaced on a log scale than on a linear one.
-
-    So it is for any prior that is uniform in the logarithm, and for lists such as 16,
-    32, 64.
-    """
-    if not is_numeric(dimension):
-        return False
-    if isinstance(dimension, Continuous):
-        # The ends of a distribution without bounds are far away.
-        width = dimension.high - dimension.low
-        codes = np.linspace(0.1, 0.9) * width + dimension.low
-    else:
-        n_codes = min(int(dimension.n_levels), 50)
-        codes = np.linspace(dimension.low, dimension.high, n_codes).round()
-    values = np.array([dimension.decode(code) for code in codes], dtype=float)
-    if values[0] <= 0 or len(values) < 3:
-        return False
-    return bool(_unevenness(np.log(values)) < _unevenness(values))
 
 
 def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None:
@@ -243,9 +215,3 @@ def _set_choices(axis, labels):
 def _plain(text):
     """Return a text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")
-
-
-def _unevenness(values):
-    """Return how far values are from evenly spaced, as a fraction of their range."""
-    even = np.linspace(values[0], values[-1], len(values))
-    return np.abs(values - even).max() / abs(values[-1] - values[0])

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from sklearn_iis._dimension import Continuous, Discrete
+from sklearn_iis._dimension import Continuous, Discrete, is_numeric
 from sklearn_iis.inspection._plotting import (
     MAX_TICKS,
     check_axes,
-    is_numeric,
     positions,
     set_scale,
     short_names,

@@ -85,6 +85,10 @@ class BaseStageSearchCV(BaseSearchCV):
         self.error_score = error_score
         self.return_train_score = return_train_score
 
+    # Whether a larger budget makes another plan from the start, rather than more of the
+    # same: then what was measured before is of use only where it is part of the plan.
+    plans_ahead = False
+
     # A search of another library may do things of its own there.
     fit = BaseSearchCV.fit
 

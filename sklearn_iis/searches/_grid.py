@@ -48,6 +48,8 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
         `n_levels` names what is no ordered hyperparameter.
     """
 
+    plans_ahead = True
+
     _parameter_constraints: dict = {
         **BaseStageSearchCV._parameter_constraints,
         "n_levels": [Interval(Integral, 1, None, closed="left"), dict, None],

@@ -85,6 +85,8 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
        Learning Research 18(185), 2018, algorithm 1.
     """
 
+    plans_ahead = True
+
     _parameter_constraints: dict = {
         **BaseStageSearchCV._parameter_constraints,
         "resource": [str, None],

@@ -1,7 +1,6 @@
 """Search by tree-structured Parzen estimators: Optuna's TPESampler."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from numbers import Integral
 
 import numpy as np
@@ -13,6 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sklearn.utils._param_validation import Interval
 
 from sklearn_iis._dimension import Continuous
+from sklearn_iis._quiet import optuna_errors_only
 from sklearn_iis._space import Candidate
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 
@@ -121,7 +121,7 @@ class StageTPESearchCV(BaseStageSearchCV):
             "seed": random_state.randint(2**31),
         } | (self.sampler_kwargs or {})
         sampler = TPESampler(**settings)
-        with nullcontext() if self.verbose else _errors_only():
+        with nullcontext() if self.verbose else optuna_errors_only():
             return optuna.create_study(sampler=sampler, direction="maximize")
 
     def _suggest(self, trial: Trial) -> Candidate:
@@ -173,14 +173,3 @@ def _rank_last(study: Study, failed: list[FrozenTrial]) -> None:
                 distributions=trial.distributions,
             )
         )
-
-
-@contextmanager
-def _errors_only() -> Iterator[None]:
-    """Have Optuna log nothing but errors for a while."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -1,0 +1,539 @@
+"""The studies of Optuna that a search is kept in: one a stage."""
+
+import datetime
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import DuplicatedStudyError
+from optuna.pruners import BasePruner, MedianPruner
+from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sklearn_iis._dimension import Continuous, Discrete, is_log
+from sklearn_iis._evaluation import guiding_score
+from sklearn_iis._fingerprint import Fingerprint, describe, digest, find_differences
+from sklearn_iis._monitor import Monitor
+from sklearn_iis._quiet import optuna_errors_only
+from sklearn_iis._records import Evaluation, Record, SearchAborted
+from sklearn_iis._space import Candidate, SearchSpace, distinct
+from sklearn_iis._storage import SharedStorage, StorageError
+
+# User attributes of studies, and that of trials by which they are found again.
+CALL = "sklearn_iis call"
+PLAN = "sklearn_iis plan"
+EVALUATION = "sklearn_iis evaluation"
+
+# How long, in seconds, to wait for what another search writes that has just begun.
+PATIENCE = 10
+
+# The longest traceback that is kept: some databases have no room for more.
+MAX_ERROR = 20_000
+
+# What each process has read of a stage: its records by key.
+_read: dict[tuple[str, int], dict[str, Record]] = {}
+
+
+class StudyRecords:
+    """Records of a stage in a study of Optuna.
+
+    Each process reads what there is once, and writes what it adds at once.
+
+    Parameters
+    ----------
+    storage : SharedStorage
+        Where the study is.
+
+    study_id : int
+        Which study it is.
+
+    token : str
+        What the records of one fit are remembered by.
+
+    call : str
+        A digest of all that scores depend on besides the candidate; records of another
+        call are none of ours.
+
+    dimensions : dict of str to dimension
+        The hyperparameters, with their whole ranges.
+
+    pruner : optuna.pruners.BasePruner, default=None
+        What stops hopeless evaluations.
+    """
+
+    def __init__(
+        self,
+        storage: SharedStorage,
+        study_id: int,
+        *,
+        token: str,
+        call: str,
+        dimensions: dict[str, Continuous | Discrete],
+        pruner: BasePruner | None = None,
+    ):
+        self.storage = storage
+        self.study_id = study_id
+        self.token = token
+        self.call = call
+        self.distributions = {n: make_distribution(d) for n, d in dimensions.items()}
+        self.dimensions = dimensions
+        self.pruner = pruner
+        self._running: dict[str, int] = {}
+
+    def find(self, key: str) -> Record | None:
+        """Return what an evaluation came to, or None if that is not known."""
+        cache = (self.token, self.study_id)
+        if cache not in _read:
+            _read[cache] = self._read()
+        return _read[cache].get(key)
+
+    def reload(self) -> None:
+        """Forget what this process remembers: others may have added to it."""
+        _read.pop((self.token, self.study_id), None)
+
+    def begin(self, evaluation: Evaluation, end: float) -> Monitor:
+        """Return what follows the fit of an evaluation that has to end in time."""
+        if self.pruner is None:
+            return Monitor(end)
+        trial = self._make_trial(evaluation, TrialState.RUNNING)
+        with _aborting(), self.storage.errors():
+            trial_id = self.storage.open().create_new_trial(self.study_id, trial)
+        self._running[evaluation.key] = trial_id
+        return Monitor(end, partial(self._should_stop, trial_id))
+
+    def add(self, evaluation: Evaluation, record: Record) -> None:
+        """Keep the record of an evaluation that has come to its end."""
+        score: float | None = float(guiding_score(record.scores))
+        state = TrialState.PRUNED if record.pruned else TrialState.COMPLETE
+        if record.error is not None:
+            state, score = TrialState.FAIL, None
+        trial_id = self._running.pop(evaluation.key, None)
+        with _aborting(), self.storage.errors():
+            storage = self.storage.open()
+            if trial_id is None:
+                trial = self._make_trial(evaluation, state, score, record)
+                storage.create_new_trial(self.study_id, trial)
+            else:
+                for name, value in _to_attributes(record).items():
+                    storage.set_trial_user_attr(trial_id, name, value)
+                values = None if score is None else [score]
+                storage.set_trial_state_values(trial_id, state, values)
+        if (self.token, self.study_id) in _read:
+            _read[self.token, self.study_id][evaluation.key] = record
+
+    def drop(self, evaluation: Evaluation) -> None:
+        """Note that an evaluation has not come to its end."""
+        trial_id = self._running.pop(evaluation.key, None)
+        # What ends it is what the user is to be told.
+        with suppress(StorageError):
+            if trial_id is not None:
+                with self.storage.errors():
+                    self.storage.open().set_trial_state_values(
+                        trial_id, TrialState.FAIL
+                    )
+
+    def _read(self):
+        with _aborting(), self.storage.errors():
+            trials = self.storage.open().get_all_trials(self.study_id, deepcopy=False)
+        return {
+            trial.user_attrs[EVALUATION]["key"]: _to_record(trial)
+            for trial in trials
+            if is_record(trial, self.call)
+        }
+
+    def _should_stop(self, trial_id, epoch, score):
+        with _aborting(), self.storage.errors():
+            storage = self.storage.open()
+            storage.set_trial_intermediate_value(trial_id, epoch, score)
+            name = storage.get_study_name_from_id(self.study_id)
+            study = optuna.load_study(
+                study_name=name, storage=storage, sampler=RandomSampler()
+            )
+            return self.pruner.prune(study, storage.get_trial(trial_id))
+
+    def _make_trial(self, evaluation, state, score=None, record=None):
+        # Few attributes, as databases take a while for each.
+        attributes = {
+            "split": evaluation.split,
+            **{name: describe(value) for name, value in evaluation.further.items()},
+            EVALUATION: {
+                "key": evaluation.key,
+                "call": self.call,
+                "codes": evaluation.codes,
+                "worker": _this_worker(),
+            },
+        }
+        params = {
+            name: self._decode(name, code) for name, code in evaluation.codes.items()
+        }
+        trial = create_trial(
+            state=state,
+            value=score,
+            params=params,
+            distributions={name: self.distributions[name] for name in params},
+            user_attrs=attributes | ({} if record is None else _to_attributes(record)),
+            intermediate_values={} if record is None else _to_steps(record.history),
+        )
+        started = time.time() if record is None else record.started
+        trial.datetime_start = datetime.datetime.fromtimestamp(started)
+        return trial
+
+    def _decode(self, name, code):
+        distribution = self.distributions[name]
+        if isinstance(distribution, CategoricalDistribution):
+            return distribution.choices[int(code)]
+        value = self.dimensions[name].decode(code)
+        return min(max(value, distribution.low), distribution.high)
+
+
+def make_distribution(dimension: Continuous | Discrete) -> BaseDistribution:
+    """Return a dimension as Optuna shows it: the values, not the codes.
+
+    Parameters
+    ----------
+    dimension : Continuous or Discrete
+        With its whole range.
+    """
+    if isinstance(dimension, Continuous):
+        low, high = dimension.range
+        return FloatDistribution(low, high, log=is_log(dimension))
+    values = [dimension.decode(code) for code in range(int(dimension.n_levels))]
+    first = values[0]
+    if isinstance(first, int) and values == list(range(first, first + len(values))):
+        return IntDistribution(first, values[-1], log=is_log(dimension))
+    choices = [
+        value if value is None or isinstance(value, bool | int | float | str) else None
+        for value in values
+    ]
+    shown = [
+        describe(value) if choice is None and value is not None else choice
+        for choice, value in zip(choices, values, strict=True)
+    ]
+    if len({(type(value), value) for value in shown}) < len(shown):
+        shown = [f"{i}: {describe(value)}" for i, value in enumerate(values)]
+    return CategoricalDistribution(shown)
+
+
+class SearchStudies:
+    """The studies of a search, each of which goes on where it stopped.
+
+    Parameters
+    ----------
+    storage : SharedStorage
+        Where they are.
+
+    name : str
+        What their names begin with.
+
+    call : Fingerprint
+        What all scores depend on besides the candidate and the size.
+
+    settings : Fingerprint
+        What else the search was called with, but for sizes and budgets.
+
+    sizes : list
+        The size of each stage.
+
+    budgets : list of int
+        The number of candidates of each stage.
+    """
+
+    def __init__(
+        self,
+        storage: SharedStorage,
+        name: str,
+        *,
+        call: Fingerprint,
+        settings: Fingerprint,
+        sizes: Sequence,
+        budgets: Sequence[int],
+    ):
+        self.storage = storage
+        self.name = name
+        self.call = digest(call)
+        self.fingerprint = call | settings
+        self.sizes = [describe(size) for size in sizes]
+        self.budgets = list(budgets)
+
+    def check(self) -> None:
+        """Compare this call with the one that began the studies, if there was one.
+
+        Raises
+        ------
+        ValueError
+            If they do not fit to each other, naming what differs.
+        """
+        with self.storage.errors():
+            storage = self.storage.open()
+            studies = [
+                study
+                for study in storage.get_all_studies()
+                if study.study_name == self._study_name(0)
+            ]
+        if not studies:
+            self._open_study(0)
+            return
+        (study,) = studies
+        before = self._wait_for_call(study)
+        self._compare(before)
+        if (before["sizes"], before["n_iter"]) != (self.sizes, self.budgets):
+            self._write_call(study._study_id)
+
+    def begin_stage(
+        self,
+        stage: int,
+        space: SearchSpace,
+        *,
+        seeds: list[Candidate],
+        random_state: int,
+    ) -> tuple[int, list[Candidate], int]:
+        """Return where the records of a stage are, and how its search goes on.
+
+        Parameters
+        ----------
+        stage : int
+            Which one.
+
+        space : SearchSpace
+            What it searches.
+
+        seeds : list of dict
+            What was handed over to it.
+
+        random_state : int
+            What determines its candidates if it is new.
+
+        Returns
+        -------
+        study_id : int
+            Of its study.
+
+        known : list of dict
+            Candidates, in codes, that are to be measured after the seeds: if the budget
+            or the space differ from those of an earlier call, what was measured in that
+            one. In the same plan the search proposes them itself.
+
+        random_state : int
+            What determines its candidates.
+        """
+        study_id = self._open_study(stage)
+        with self.storage.errors():
+            storage = self.storage.open()
+            _end_dead_trials(storage, study_id)
+            trials = storage.get_all_trials(study_id, deepcopy=False)
+            asked = {
+                "n_iter": self.budgets[stage],
+                "space": digest(
+                    [(n, d.low, d.high) for n, d in space.dimensions.items()]
+                ),
+                "seeds": digest(seeds),
+            }
+            plan: Any = storage.get_study_user_attrs(study_id).get(PLAN)
+            if plan is None:
+                plan = asked | {"random_state": random_state, "n_trials": 0}
+                storage.set_study_user_attr(study_id, PLAN, plan)
+            elif {name: plan[name] for name in asked} != asked:
+                plan = plan | asked | {"n_trials": len(trials)}
+                storage.set_study_user_attr(study_id, PLAN, plan)
+        known = distinct(
+            dict(trial.user_attrs[EVALUATION]["codes"])
+            for trial in trials
+            if trial.number < plan["n_trials"] and is_record(trial, self.call)
+        )
+        known = [codes for codes in known if _is_in(space, codes)]
+        return study_id, known, plan["random_state"]
+
+    def _study_name(self, stage):
+        return f"{self.name}: stage {stage}"
+
+    def _open_study(self, stage):
+        """Return the study of a stage, a new one if there is none."""
+        name = self._study_name(stage)
+        with self.storage.errors():
+            storage = self.storage.open()
+            try:
+                with optuna_errors_only():
+                    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            except DuplicatedStudyError:
+                return storage.get_study_id_from_name(name)
+            storage.set_study_user_attr(study_id, "size", self.sizes[stage])
+        if stage == 0:
+            self._write_call(study_id)
+        return study_id
+
+    def _write_call(self, study_id):
+        call = {
+            "fingerprint": self.fingerprint,
+            "sizes": self.sizes,
+            "n_iter": self.budgets,
+        }
+        with self.storage.errors():
+            self.storage.open().set_study_user_attr(study_id, CALL, call)
+
+    def _wait_for_call(self, study):
+        """Return the call that began a study; write it if that was killed before."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            with self.storage.errors():
+                storage = self.storage.open()
+                call = storage.get_study_user_attrs(study._study_id).get(CALL)
+                if call is not None:
+                    return call
+                n_trials = storage.get_n_trials(study._study_id)
+            if n_trials:
+                raise ValueError(
+                    f"the study {study.study_name!r} in {self.storage.name!r} was not "
+                    f"made by IISSearchCV: choose another study_name than {self.name!r}"
+                )
+            if time.monotonic() > until:
+                self._write_call(study._study_id)
+            else:
+                time.sleep(0.1)
+
+    def _compare(self, before):
+        differences = find_differences(before["fingerprint"], self.fingerprint)
+        n_before = len(before["sizes"])
+        if before["sizes"] != self.sizes[:n_before]:
+            differences.append(
+                f"sizes were {', '.join(before['sizes'])} and are "
+                f"{', '.join(self.sizes)}; larger ones may be added"
+            )
+        else:
+            differences += [
+                f"n_iter of stage {stage} was {n} and is {self.budgets[stage]}; it may "
+                "be raised"
+                for stage, n in enumerate(before["n_iter"])
+                if n > self.budgets[stage]
+            ]
+        if differences:
+            listed = "\n".join(f"- {difference}" for difference in differences)
+            raise ValueError(
+                f"the study {self.name!r} in {self.storage.name!r} was begun by "
+                f"another call:\n{listed}\nTo go on with it, call with the same; to "
+                "begin anew, choose another study_name."
+            )
+
+
+def make_pruner(pruner: str | BasePruner | None) -> BasePruner | None:
+    """Return a pruner by its name, or as it is."""
+    return MedianPruner() if isinstance(pruner, str) else pruner
+
+
+def is_record(trial: FrozenTrial, call: str) -> bool:
+    """Return whether a trial is an evaluation of a call that came to its end."""
+    evaluation = trial.user_attrs.get(EVALUATION, {})
+    # What was interrupted has no scores.
+    return evaluation.get("call") == call and "scores" in trial.user_attrs
+
+
+def _is_in(space, codes):
+    try:
+        return space.project(codes) == space.active(codes)
+    except KeyError:  # it was measured where a range had a single value
+        return False
+
+
+def _end_dead_trials(storage, study_id):
+    """Mark what workers of this machine left running when they were killed."""
+    host, _, _ = _this_worker().rpartition(":")
+    for trial in storage.get_all_trials(
+        study_id, deepcopy=False, states=(TrialState.RUNNING,)
+    ):
+        worker = trial.user_attrs.get(EVALUATION, {}).get("worker", "")
+        its_host, _, process = worker.rpartition(":")
+        if its_host == host and not _is_alive(int(process)):
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _this_worker():
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _to_attributes(record: Record) -> dict[str, Any]:
+    """Return a record as user attributes of a trial, but for its state."""
+    attributes = {
+        "scores": _to_json(record.scores),
+        "seconds": {"fit": record.fit_time, "score": record.score_time},
+    }
+    if record.train_scores is not None:
+        attributes["train_scores"] = _to_json(record.train_scores)
+    if record.error is not None:
+        attributes["error"] = record.error[-MAX_ERROR:]
+    if record.time_limit is not None:
+        attributes["time_limit"] = record.time_limit
+    if record.history:
+        names = dict.fromkeys(name for row in record.history for name in row)
+        attributes["history"] = {
+            name: [_to_json(row.get(name)) for row in record.history] for name in names
+        }
+    return attributes
+
+
+def _to_record(trial: FrozenTrial) -> Record:
+    attributes = trial.user_attrs
+    started = trial.datetime_start
+    return Record(
+        scores=_from_json(attributes["scores"]),
+        train_scores=_from_json(attributes.get("train_scores"), None),
+        started=0.0 if started is None else started.timestamp(),
+        fit_time=attributes["seconds"]["fit"],
+        score_time=attributes["seconds"]["score"],
+        error=attributes.get("error"),
+        pruned=trial.state == TrialState.PRUNED,
+        time_limit=attributes.get("time_limit"),
+    )
+
+
+def _to_steps(history):
+    return {
+        epoch: row["valid_acc"]
+        for epoch, row in enumerate(history, start=1)
+        if "valid_acc" in row
+    }
+
+
+def _to_json(value: Any) -> Any:
+    """Return scores, which may be NaN, as every database takes them."""
+    if isinstance(value, dict):
+        return {name: _to_json(score) for name, score in value.items()}
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _from_json(value: Any, missing: Any = math.nan) -> Any:
+    if isinstance(value, dict):
+        return {name: _from_json(score) for name, score in value.items()}
+    return missing if value is None else value
+
+
+@contextmanager
+def _aborting() -> Iterator[None]:
+    """Have a failure of the storage end the search, not the candidate."""
+    try:
+        yield
+    except StorageError as error:
+        raise SearchAborted(error) from error
