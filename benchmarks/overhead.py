@@ -2,6 +2,18 @@
 
 python benchmarks/overhead.py --candidates 1000 --searches random genetic
 python benchmarks/overhead.py --candidates 750 --searches bayes
+
+What a storage adds to random search, of one split: a search without, and one with each
+storage, take turns, and the difference of each turn counts. Evaluations that take no
+time write as often as can be, and have to wait for each other. A storage is "sqlite" or
+"journal", a file in a temporary folder, or the url of a database, which is added to:
+
+python benchmarks/overhead.py --storage sqlite journal --candidates 300 --n-jobs 1 2
+
+What it takes to read all of a finished search instead of measuring it again, in worker
+processes that are started for it:
+
+python benchmarks/overhead.py --storage sqlite journal --replay 1500 --n-jobs 1 2
 """
 
 import argparse
@@ -10,8 +22,12 @@ import math
 import os
 import platform
 import time
+import uuid
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from joblib.externals.loky import get_reusable_executor
 from scipy.stats import loguniform, randint
 from sklearn.base import BaseEstimator
 
@@ -47,35 +63,101 @@ class Idle(BaseEstimator):
         return -((math.log10(self.learning_rate) + 1.5) ** 2) - abs(self.n_layers - 3)
 
 
+def time_search(n_candidates, search="random", **settings):
+    """Seconds that a search takes."""
+    search = IISSearchCV(
+        Idle(),
+        SPACE,
+        search=search,
+        n_iter=n_candidates,
+        cv=[(np.arange(5), np.arange(5, 10))],
+        refit=False,
+        random_state=0,
+        **settings,
+    )
+    start = time.perf_counter()
+    search.fit(np.zeros((10, 1)))
+    return time.perf_counter() - start
+
+
+def locate(storage, folder):
+    """The settings for a new study in a storage."""
+    name = uuid.uuid4().hex
+    if storage == "sqlite":
+        storage = f"sqlite:///{Path(folder, name)}.db"
+    elif storage == "journal":
+        storage = str(Path(folder, f"{name}.journal"))
+    return {"storage": storage, "study_name": name}
+
+
+def time_storages(storages, n_candidates, n_jobs, n_repeats):
+    """Milliseconds a candidate: without a storage, and what each adds, by turn."""
+    each = {storage: [] for storage in (None, *storages)}
+    with TemporaryDirectory() as folder:
+        for repeat in range(n_repeats + 1):
+            for storage, times in each.items():
+                where = {} if storage is None else locate(storage, folder)
+                seconds = time_search(n_candidates, n_jobs=n_jobs, **where)
+                if repeat > 0:  # the first one starts workers, and imports
+                    times.append(1000 * seconds / n_candidates)
+    return {
+        storage: np.array(times) - (0 if storage is None else each[None])
+        for storage, times in each.items()
+    }
+
+
+def time_replay(storage, n_candidates, n_jobs):
+    """Seconds of a search and of the same again, of which everything is known."""
+    with TemporaryDirectory() as folder:
+        where = locate(storage, folder)
+        first = time_search(n_candidates, n_jobs=max(n_jobs, 2), **where)
+        get_reusable_executor().shutdown(wait=True)
+        return first, time_search(n_candidates, n_jobs=n_jobs, **where)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--candidates", type=int, default=1000)
     parser.add_argument("--searches", nargs="+", default=["random", "genetic"])
-    parser.add_argument("--n-jobs", type=int, default=1)
+    parser.add_argument("--n-jobs", nargs="+", type=int, default=[1])
+    parser.add_argument("--storage", nargs="+", default=[])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--replay", type=int, metavar="CANDIDATES")
     args = parser.parse_args()
-    print(
-        f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
-        f"{args.candidates} candidates, one split, n_jobs={args.n_jobs}"
-    )
-    X = np.zeros((10, 1))
-    for name in args.searches:
-        search = IISSearchCV(
-            Idle(),
-            SPACE,
-            search=name,
-            n_iter=args.candidates,
-            cv=[(np.arange(5), np.arange(5, 10))],
-            n_jobs=args.n_jobs,
-            refit=False,
-            random_state=0,
-        )
-        start = time.perf_counter()
-        search.fit(X)
-        seconds = time.perf_counter() - start
-        each = 1000 * seconds / args.candidates
-        print(f"{name:>8} {seconds:8.1f} s {each:8.1f} ms a candidate", flush=True)
+    print(f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, ")
+    print(f"load average {os.getloadavg()[0]:.1f}, one split")
+    for n_jobs in args.n_jobs:
+        if args.replay is not None:
+            n = args.replay
+            for storage in args.storage:
+                first, again = time_replay(storage, n, n_jobs)
+                name = storage.partition(":")[0]
+                print(
+                    f"n_jobs={n_jobs} {name:>8} {n} candidates: {again:.1f} s again, "
+                    f"{first:.1f} s at first",
+                    flush=True,
+                )
+        elif args.storage:
+            n = args.candidates
+            added = time_storages(args.storage, n, n_jobs, args.repeats)
+            for storage, times in added.items():
+                name = "without" if storage is None else storage.partition(":")[0]
+                print(
+                    f"n_jobs={n_jobs} {name:>8} {np.median(times):8.1f} ms a candidate "
+                    f"({times.min():.1f} to {times.max():.1f} in {len(times)} turns)",
+                    flush=True,
+                )
+        else:
+            for name in args.searches:
+                seconds = time_search(args.candidates, name, n_jobs=n_jobs)
+                each = 1000 * seconds / args.candidates
+                print(
+                    f"n_jobs={n_jobs} {name:>8} {seconds:8.1f} s {each:8.1f} ms a "
+                    "candidate",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

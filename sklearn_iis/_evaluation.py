@@ -147,7 +147,7 @@ class EvaluationContext:
 
     def end(self, evaluation: Evaluation, record: Record) -> None:
         """Keep the record of an evaluation that has come to its end."""
-        if record.error is None:
+        if record.error is None and self.deadline.refit_ratio > 0:
             longest = max(_longest_fits.get(self.directory, 0.0), record.fit_time)
             _longest_fits[self.directory] = longest
         if record.time_limit is not None:

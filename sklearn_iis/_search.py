@@ -169,14 +169,47 @@ class IISSearchCV(BaseSearchCV):
     return_train_score : bool, default=False
         As in `RandomizedSearchCV`.
 
+    storage : str, path-like or optuna.storages.BaseStorage, default=None
+        Where each evaluation, a candidate on a split, is kept as soon as it is
+        finished, by the worker: the url of a database (SQLite, PostgreSQL, MySQL), the
+        path of a journal file, which several machines may share, or a storage of
+        Optuna. The same call with the same storage then goes on where another one has
+        stopped; it may have more candidates (`n_iter`) or further, larger `sizes`.
+        None means that nothing is kept; in either case a temporary directory is used
+        as long as `fit` runs. Needs the extra `storage`.
+
+    study_name : str, default="iis"
+        What the studies in the storage are called, one a stage:
+        "<study_name>: stage 0" and so on. Different searches need different names.
+
+    timeout : float, default=None
+        Seconds for the whole of `fit`. Each stage gets an equal share of what is left
+        when it begins, and hands over what it has found by then. The last one leaves
+        time for the fit of the best candidate on all data. Evaluations that are under
+        way when the time is up are given up if they train a `CNNClassifier`, and
+        otherwise finished.
+
+    trial_timeout : float, default=None
+        Seconds for one fit of an evaluation. A candidate that takes longer fails, and
+        is not measured on further splits. A `CNNClassifier` stops between two batches;
+        other estimators fit to their end.
+
+    pruner : "median" or optuna.pruners.BasePruner, default=None
+        What stops the training of hopeless candidates by the validation accuracies of
+        each epoch, which a `CNNClassifier` with `early_stopping` tells, compared with
+        those of all evaluations of the stage. What was learned until then is scored,
+        ranks behind all candidates that were not stopped, and is marked in the column
+        `pruned`. With several workers the results depend on which of them is first.
+        "median" is Optuna's `MedianPruner`. Needs the extra `storage`.
+
     Attributes
     ----------
     cv_results_ : dict of str to ndarray or list
         All candidates of all stages in scikit-learn's format, with these columns
         besides: `stage`, the index of the stage; `size`; `seed`, whether the candidate
         was handed over from the stage before; `error`, the traceback of a candidate
-        that failed, or None; and what columns the search adds. Ranks are those among
-        all candidates.
+        that failed, or None; with a pruner, `pruned`; and what columns the search adds.
+        Ranks are those among all candidates.
 
     stages_ : list of BaseSearchCV
         The search of each stage; its candidates are in codes.
@@ -228,6 +261,17 @@ class IISSearchCV(BaseSearchCV):
         By `fit`: if a parameter does not fit the others, the space names a parameter
         that the estimator does not have, or every candidate of a stage fails. In the
         last case `cv_results_` and the attributes of the stages tell what was measured.
+        If the studies in the storage were begun by another call; it names what differs.
+
+    TimeoutError
+        By `fit`: if no candidate was measured before the `timeout`.
+
+    OSError
+        By `fit`: if the storage cannot be read or written; what is in it is kept.
+
+    KeyboardInterrupt
+        By `fit`: if it was interrupted. `cv_results_` and the attributes of the stages
+        then tell of the candidates that were measured on all splits.
 
     References
     ----------

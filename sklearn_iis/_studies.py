@@ -43,6 +43,9 @@ PATIENCE = 10
 # The longest traceback that is kept: some databases have no room for more.
 MAX_ERROR = 20_000
 
+# How many stages a process remembers, as several searches may run in it at once.
+N_REMEMBERED = 8
+
 # What each process has read of a stage: its records by key.
 _read: dict[tuple[str, int], dict[str, Record]] = {}
 
@@ -98,6 +101,8 @@ class StudyRecords:
         cache = (self.token, self.study_id)
         if cache not in _read:
             _read[cache] = self._read()
+            if len(_read) > N_REMEMBERED:
+                del _read[next(iter(_read))]
         return _read[cache].get(key)
 
     def reload(self) -> None:

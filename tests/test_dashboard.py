@@ -1,74 +1,77 @@
 """The studies of a search, in optuna-dashboard: through its API and in a browser."""
 
+import json
 import re
 import shutil
+import warnings
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 
 import optuna
 import pytest
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
+from scipy.stats import loguniform, randint
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import ShuffleSplit
+from sklearn.pipeline import Pipeline
 
+from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, PerLayer
+from sklearn_iis.datasets import make_shapes
 from tests.servers import dashboard, get, new_postgresql_database
 
-# What is written
+# What is written: a search of two stages, and the same with more candidates
 
-
-DISTRIBUTIONS = {
-    "cnn__learning_rate": FloatDistribution(1e-5, 1.0, log=True),
-    "cnn__n_filters[0]": IntDistribution(4, 64, log=True),
-    "cnn__activation": CategoricalDistribution(("relu", "tanh")),
+SPACE = {
+    "cnn__learning_rate": loguniform(1e-3, 1),
+    "cnn__n_conv_layers": randint(1, 3),
+    "cnn__n_filters": PerLayer(randint(4, 9), depth="cnn__n_conv_layers"),
+    "cnn__batch_size": [16, 32, -1],  # of which the last fails
 }
+N_ITER, MORE = (4, 2), (6, 3)
 
 
-def make_trial(number, state=TrialState.COMPLETE, **attributes):
-    values = [0.25 + number / 16 + epoch / 32 for epoch in range(3)]
-    if state == TrialState.FAIL:
-        values[-1] = float("nan")
-    return create_trial(
-        state=state,
-        value=values[-1] if state == TrialState.COMPLETE else None,
-        params={
-            "cnn__learning_rate": 10 ** -(number + 0.5),
-            "cnn__n_filters[0]": 8 + number,
-            "cnn__activation": "relu",
-        },
-        distributions=DISTRIBUTIONS,
-        intermediate_values=dict(enumerate(values)),
-        user_attrs={"split": 0, "fit_time": 1.25 + number, **attributes},
+def run_search(storage, n_iter=N_ITER):
+    X, y = make_shapes(60, size=16, n_classes=2, random_state=0)
+    cnn = CNNClassifier(max_epochs=3, random_state=0)
+    search = IISSearchCV(
+        Pipeline([("resize", ImageResizer()), ("cnn", cnn)]),
+        SPACE,
+        sizes=(8, 16),
+        n_iter=n_iter,
+        cv=ShuffleSplit(1, test_size=0.3, random_state=0),
+        scoring="neg_log_loss",  # no two candidates have the same
+        refit=False,
+        storage=storage,
+        study_name="iis",
+        random_state=0,
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitFailedWarning)
+        search.fit(X, y)
 
 
-def write_study(storage):
-    """Write the studies of a search of two stages."""
-    for stage, size in enumerate((32, 64)):
-        study = optuna.create_study(
-            storage=storage,
-            study_name=f"iis: stage {stage}, size {size}",
-            direction="maximize",
-        )
-        study.add_trials([make_trial(number) for number in range(3)])
-        error = "ValueError: the loss is not finite"
-        study.add_trial(make_trial(3, TrialState.FAIL, error=error))
-
-
-def write_trial(storage, name):
-    """Write one trial more, better than the others, to the study of that name."""
-    optuna.load_study(storage=storage, study_name=name).add_trial(make_trial(4))
-
-
-# What is read; nothing below knows how it was written
+# What is read by plain Optuna; nothing below knows how it was written
 
 
 def load_studies(storage):
     """The studies, in the order of their numbers."""
+    if "://" not in storage:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(storage))
     names = optuna.get_all_study_names(storage)
     return [optuna.load_study(storage=storage, study_name=name) for name in names]
+
+
+def as_text(attribute):
+    """An attribute as the dashboard shows it."""
+    if isinstance(attribute, str | int | float):
+        return str(attribute)
+    return json.dumps(attribute)
+
+
+def count_trials(studies):
+    return [len(study.trials) for study in studies]
 
 
 def is_near(text, value):
@@ -95,7 +98,9 @@ def check_api(address, studies):
             }
             assert params == {key: str(value) for key, value in known.params.items()}
             attributes = {each["key"]: each["value"] for each in trial["user_attrs"]}
-            assert attributes.keys() == known.user_attrs.keys()
+            assert attributes == {
+                key: as_text(value) for key, value in known.user_attrs.items()
+            }
             values = trial["intermediate_values"]
             assert [each["step"] for each in values] == [*known.intermediate_values]
             assert all(
@@ -105,27 +110,34 @@ def check_api(address, studies):
 
 
 def sqlite(folder):
-    url = f"sqlite:///{folder / 'studies.db'}"
-    return url, url
+    return f"sqlite:///{folder / 'studies.db'}"
 
 
 def journal(folder):
-    path = str(folder / "studies.log")
-    return optuna.storages.JournalStorage(JournalFileBackend(path)), path
+    return str(folder / "studies.journal")
 
 
 def postgresql(folder):
-    url = new_postgresql_database()
-    return url, url
+    return new_postgresql_database()
 
 
-@pytest.mark.parametrize("make_storage", [sqlite, journal, postgresql])
-def test_any_storage_through_the_api(make_storage, tmp_path):
-    storage, argument = make_storage(tmp_path)
-    write_study(storage)
-    with dashboard(argument) as address:
+@pytest.mark.parametrize("locate", [sqlite, journal, postgresql])
+def test_a_search_that_goes_on_through_the_api(locate, tmp_path):
+    storage = locate(tmp_path)
+    run_search(storage)
+    with dashboard(storage) as address:
         studies = load_studies(storage)
-        assert len(studies) == 2
+        assert [study.study_name for study in studies] == [
+            "iis: stage 0",
+            "iis: stage 1",
+        ]
+        assert count_trials(studies) == [*N_ITER]
+        assert TrialState.FAIL in {trial.state for trial in studies[0].trials}
+        check_api(address, studies)
+        run_search(storage, MORE)
+        studies = load_studies(storage)
+        assert count_trials(studies)[0] == MORE[0]
+        assert count_trials(studies)[1] > N_ITER[1]
         check_api(address, studies)
 
 
@@ -202,7 +214,7 @@ def check_trial(tab, trial):
     params = section(paragraphs, "Parameter", len(trial.params))
     assert params == {key: str(value) for key, value in trial.params.items()}
     attributes = section(paragraphs, "User Attributes", len(trial.user_attrs))
-    assert attributes == {key: str(value) for key, value in trial.user_attrs.items()}
+    assert attributes == {key: as_text(value) for key, value in trial.user_attrs.items()}
     curve = section(paragraphs, "Intermediate Values", len(trial.intermediate_values))
     assert [*curve] == [str(epoch) for epoch in sorted(trial.intermediate_values)]
     assert all(
@@ -225,35 +237,37 @@ def check_history(tab, study):
         tab.get_by_text(f"trial #{trial.number}", exact=True).first.wait_for()
 
 
-def test_a_search_in_a_browser(chromium, tmp_path):
-    url, _ = sqlite(tmp_path)
-    write_study(url)
-    with dashboard(url) as address, opened(chromium, address) as tab:
-        studies = load_studies(url)
-        for study in studies:
-            open_study(tab, study.study_name)
-            check_history(tab, study)
-            go_to(tab, "Trials (List)")
-            tab.get_by_text(f"{len(study.trials)} Trials", exact=True).wait_for()
-            for trial in study.trials:
-                check_trial(tab, trial)
-            go_to(tab, "Return to the top page")
+def check_study(tab, study):
+    check_history(tab, study)
+    go_to(tab, "Trials (List)")
+    tab.get_by_text(f"{len(study.trials)} Trials", exact=True).wait_for()
+    for trial in study.trials:
+        check_trial(tab, trial)
 
 
 def test_a_search_that_goes_on_in_a_browser(chromium, tmp_path):
-    """An open page shows new trials without being loaded again."""
-    url, _ = sqlite(tmp_path)
-    write_study(url)
-    study = load_studies(url)[-1]
-    with dashboard(url) as address, opened(chromium, address) as tab:
-        open_study(tab, study.study_name)
-        go_to(tab, "Trials (List)")
-        tab.reload()  # it asks for news every 2 s if it was the first page, else 10 s
-        n_trials = len(study.trials)
-        tab.get_by_text(f"{n_trials} Trials", exact=True).wait_for()
-        write_trial(url, study.study_name)
-        tab.get_by_text(f"{n_trials + 1} Trials", exact=True).wait_for()
-        check_trial(tab, study.trials[-1])
-        go_to(tab, "History")
-        assert study.best_trial.number == n_trials
-        check_history(tab, study)
+    """An open page shows what another process adds without being loaded again."""
+    storage = sqlite(tmp_path)
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        other.submit(run_search, storage).result()
+        with dashboard(storage) as address, opened(chromium, address) as tab:
+            first, last = load_studies(storage)
+            open_study(tab, last.study_name)
+            check_study(tab, last)
+            go_to(tab, "Return to the top page")
+            open_study(tab, first.study_name)
+            check_study(tab, first)
+            tab.reload()  # it asks for news every 2 s if it was the first page, else 10 s
+            tab.get_by_text(f"{N_ITER[0]} Trials", exact=True).wait_for()
+            search = other.submit(run_search, storage, MORE)
+            tab.get_by_text(f"{MORE[0]} Trials", exact=True).wait_for()
+            search.result()
+            first, last = load_studies(storage)
+            assert count_trials([first]) == [MORE[0]]
+            for trial in first.trials[N_ITER[0] :]:
+                check_trial(tab, trial)
+            go_to(tab, "History")
+            check_history(tab, first)
+            go_to(tab, "Return to the top page")
+            open_study(tab, last.study_name)
+            check_study(tab, last)

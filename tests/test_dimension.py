@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sklearn_iis._dimension import make_dimension
+from sklearn_iis import SearchSpace
+from sklearn_iis._dimension import is_log, make_dimension
 
 BINOMIAL = stats.binom(12, 0.3)
 
@@ -136,3 +137,33 @@ def test_a_window_of_many_levels_is_not_left_by_rounding():
         dimension = make_dimension("x", stats.randint(0, 10**9))
         window = dimension.narrow([0, int(last)], margin=0, floor=0)
         assert window.narrow([0, window.high], margin=0.1, floor=0).high <= window.high
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (stats.loguniform(1e-4, 1), True),
+        (stats.loguniform(1, 2), True),
+        (stats.lognorm(s=2), True),
+        ([16, 32, 64, 128], True),
+        ([1e-3, 1e-2, 1e-1], True),
+        (stats.uniform(0, 1), False),
+        (stats.uniform(1, 1000), False),
+        (stats.norm(), False),
+        (stats.randint(8, 129), False),
+        ([1, 2, 3], False),
+        ([1, 100], False),
+        ([-1, 0, 1], False),
+        (["a", "b", "c"], False),
+        ([True, False], False),
+    ],
+)
+def test_log_scale_follows_the_prior(values, expected):
+    assert is_log(make_dimension("x", values)) is expected
+
+
+def test_a_narrowed_range_has_the_scale_of_the_whole():
+    space = SearchSpace({"x": stats.loguniform(1e-4, 1), "n": stats.randint(1, 100)})
+    narrowed = space.narrow([{"x": 0.5, "n": 50}], margin=0.1)
+    assert is_log(narrowed.dimensions["x"])
+    assert not is_log(narrowed.dimensions["n"])

@@ -7,9 +7,9 @@ from matplotlib.colors import to_rgb
 from scipy import stats
 
 from sklearn_iis import SearchSpace
+from sklearn_iis._dimension import is_log
 from sklearn_iis.inspection._plotting import (
     as_error,
-    is_log,
     positions,
     score_label,
     series_styles,
@@ -21,36 +21,6 @@ from sklearn_iis.inspection._plotting import (
 
 def dimension(values):
     return SearchSpace({"x": values}).dimensions["x"]
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (stats.loguniform(1e-4, 1), True),
-        (stats.loguniform(1, 2), True),
-        (stats.lognorm(s=2), True),
-        ([16, 32, 64, 128], True),
-        ([1e-3, 1e-2, 1e-1], True),
-        (stats.uniform(0, 1), False),
-        (stats.uniform(1, 1000), False),
-        (stats.norm(), False),
-        (stats.randint(8, 129), False),
-        ([1, 2, 3], False),
-        ([1, 100], False),
-        ([-1, 0, 1], False),
-        (["a", "b", "c"], False),
-        ([True, False], False),
-    ],
-)
-def test_log_scale_follows_the_prior(values, expected):
-    assert is_log(dimension(values)) is expected
-
-
-def test_a_narrowed_range_has_the_scale_of_the_whole():
-    space = SearchSpace({"x": stats.loguniform(1e-4, 1), "n": stats.randint(1, 100)})
-    narrowed = space.narrow([{"x": 0.5, "n": 50}], margin=0.1)
-    assert is_log(narrowed.dimensions["x"])
-    assert not is_log(narrowed.dimensions["n"])
 
 
 def luminance(color):

@@ -137,6 +137,7 @@ def describe_stages(source: Source) -> dict[str, Any]:
             "size": stage.size,
             "candidates": len(scores),
             "failed": int(stage.failed.sum()),
+            "pruned": int(np.sum(stage.results.get("pruned", 0))),
             "seeds": None if handed_over is None else _count_seeds(stage),
             "best": format_score(found.max()) if len(found) else NOTHING,
             "median": format_score(np.median(found)) if len(found) else NOTHING,
@@ -148,6 +149,7 @@ def describe_stages(source: Source) -> dict[str, Any]:
         "score_name": score_label(source.metric),
         "sized": source.sized,
         "seeded": rows[0]["seeds"] is not None,
+        "can_prune": "pruned" in source.stages[0].results,
         # Hyperband measures a candidate again with more epochs.
         "repeated": any(
             len(distinct(stage.candidates)) < len(stage.candidates)

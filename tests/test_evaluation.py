@@ -1,0 +1,132 @@
+"""Evaluations: what tells them apart, how much time they have, what is kept."""
+
+import math
+import pickle
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sklearn_iis._evaluation import (
+    Deadline,
+    EvaluationContext,
+    Score,
+    carry,
+    digest_indices,
+    digest_train_sets,
+)
+from sklearn_iis._records import Record, TemporaryRecords
+
+SPLITS = [(np.arange(3), np.arange(3, 6)), (np.arange(3, 6), np.arange(3))]
+
+
+@pytest.fixture
+def context(tmp_path):
+    return EvaluationContext(
+        TemporaryRecords(str(tmp_path)), str(tmp_path), digest_train_sets(SPLITS, 6)
+    )
+
+
+def test_evaluations_are_told_apart_by_candidate_and_training_samples(context):
+    def key(codes, further=None, train=SPLITS[0][0]):
+        return context.identify(codes, further or {}, train).key
+
+    assert key({"a": 1, "b": 0.5}) == key({"b": np.float64(0.5), "a": np.int64(1)})
+    assert key({"a": 1}) == key({"a": 1}, train=0)
+    different = [
+        key({"a": 1}),
+        key({"a": 2}),
+        key({"b": 1}),
+        key({"a": 1}, {"max_epochs": 3}),
+        key({"a": 1}, {"max_epochs": 9}),
+        key({"a": 1}, train=1),
+        key({"a": 1}, train=np.arange(4)),
+    ]
+    assert len(set(different)) == len(different)
+
+
+def test_the_split_is_known_by_its_training_samples(context):
+    assert context.identify({}, {}, SPLITS[1][0]).split == 1
+    assert context.identify({}, {}, np.arange(4)).split is None
+
+
+def test_masks_and_indices_are_the_same_samples():
+    mask = np.array([True, False, True])
+    assert digest_train_sets([(mask, ~mask)], 3) == (digest_indices([0, 2]),)
+
+
+def test_an_evaluation_that_was_finished_is_found(context):
+    evaluation = context.identify({"a": 1}, {}, 0)
+    run = context.begin(evaluation)
+    assert run.is_to_fit
+    run.record.scores = 0.5
+    run.close()
+    run.close()  # nothing the second time
+    again = context.begin(evaluation)
+    assert again.is_known
+    assert not again.is_to_fit
+    assert again.record.scores == 0.5
+    assert context.in_flight.count_begins() == {}
+
+
+def test_what_is_closed_without_being_kept_is_not_found(context):
+    evaluation = context.identify({"a": 1}, {}, 0)
+    context.begin(evaluation).close(keep=False)
+    assert context.find(evaluation) is None
+    assert context.in_flight.count_begins() == {}
+
+
+def test_nothing_is_begun_when_the_time_is_up(context):
+    late = replace(context, deadline=Deadline(time.time() - 1))
+    run = late.begin(context.identify({"a": 1}, {}, 0))
+    assert run.record.skipped
+    run.close()
+    assert context.begin(context.identify({"a": 1}, {}, 0)).is_to_fit
+
+
+def test_time_is_left_for_the_last_fit(context):
+    """As long as the longest fit of this stage or of those before it, times a ratio."""
+    end = time.time() + 100
+    assert Deadline().reserve() == 0
+    context = replace(context, deadline=Deadline(end, refit_ratio=2, longest_fit=10))
+    assert context.time_left() == pytest.approx(80, abs=1)
+    evaluation = context.identify({"a": 1}, {}, 0)
+    context.end(evaluation, Record(fit_time=20))
+    assert context.time_left() == pytest.approx(60, abs=1)
+    context.end(evaluation, Record(fit_time=50, error="why"))
+    assert context.time_left() == pytest.approx(60, abs=1)
+    assert replace(context, deadline=Deadline()).time_left() == math.inf
+
+
+def test_a_candidate_that_takes_too_long_is_not_measured_on_another_split(context):
+    context = replace(context, trial_timeout=0.01)
+    run = context.begin(context.identify({"a": 1}, {}, 0))
+    too_long = pytest.raises(TimeoutError, match=r"more than trial_timeout=0\.01")
+    with too_long, run.followed():
+        time.sleep(0.02)
+    run.fail("a traceback")
+    run.close()
+    assert run.record.error.startswith("TimeoutError: the fit took 0.02")
+    other = context.begin(context.identify({"a": 1}, {}, 1))
+    assert not other.is_to_fit
+    assert "as another one took longer than trial_timeout=0.01" in other.record.error
+    assert context.begin(context.identify({"a": 2}, {}, 1)).is_to_fit
+
+
+def test_what_took_too_long_is_measured_again_if_it_may_take_longer(context):
+    evaluation = context.identify({"a": 1}, {}, 0)
+    context.records.add(evaluation, Record(error="too long", time_limit=5.0))
+    for trial_timeout, is_found in [(4, True), (5, True), (6, False), (None, False)]:
+        limited = replace(context, trial_timeout=trial_timeout)
+        assert (limited.find(evaluation) is not None) == is_found
+
+
+def test_a_score_carries_its_record_between_processes():
+    record = Record(scores=0.5, error="why", history=[{"epoch": 1}])
+    scores = pickle.loads(pickle.dumps(carry({"b": -1.5, "a": 2.0}, record)))
+    assert scores == {"b": -1.5, "a": 2.0}
+    assert isinstance(scores["b"], Score)
+    assert not isinstance(scores["a"], Score)
+    assert scores["b"].record == replace(record, history=[])
+    assert carry(0.5, record).record.error == "why"
