@@ -3,13 +3,10 @@
 import math
 import os
 import time
-import uuid
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import cached_property
 from inspect import Parameter, signature
 from itertools import pairwise
 from numbers import Integral, Real
@@ -25,14 +22,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_object
-from sklearn.utils.validation import _check_method_params, _num_samples, indexable
+from sklearn.utils.validation import _check_method_params, indexable
 
 from sklearn_iis._checkpoints import Checkpoints
 from sklearn_iis._evaluation import (
     SAMPLE_INDICES,
-    Deadline,
     EvaluationContext,
-    digest_train_sets,
 )
 from sklearn_iis._fingerprint import (
     describe,
@@ -41,6 +36,7 @@ from sklearn_iis._fingerprint import (
     describe_space,
 )
 from sklearn_iis._guard import Guard, NothingFinishedError
+from sklearn_iis._plan import FitPlan, default_sizes, split_budget
 from sklearn_iis._progress import StageProgress
 from sklearn_iis._records import TemporaryRecords
 from sklearn_iis._resize import ImageResizer
@@ -429,7 +425,7 @@ class IISSearchCV(BaseSearchCV):
         with TemporaryDirectory(
             prefix="sklearn_iis-", ignore_cleanup_errors=True
         ) as directory:
-            plan = _Plan(
+            plan = FitPlan(
                 X=X,
                 y=y,
                 params=self._select_stage_params(params),
@@ -491,7 +487,9 @@ class IISSearchCV(BaseSearchCV):
                 records,
                 directory,
                 plan.train_digests,
-                deadline=self._make_deadline(plan, stage),
+                deadline=plan.make_deadline(
+                    stage, self._longest_fit(), refit=self.refit is not False
+                ),
                 trial_timeout=self.trial_timeout,
             )
             scorer = self._make_scorer(plan.scorers)
@@ -526,6 +524,8 @@ class IISSearchCV(BaseSearchCV):
                         stage_ctx, search, guard.fit, X, plan.y, stage_params
                     )
             finally:
+                # What belongs to this fit, and may hold a password.
+                search.estimator.context = None
                 # Also what was measured before an interrupt.
                 if hasattr(search, "cv_results_"):
                     self.stages_.append(search)
@@ -534,6 +534,12 @@ class IISSearchCV(BaseSearchCV):
                     self.cv_results_ = combine_results(
                         self.stages_, plan.sizes, plan.seeds
                     )
+
+    def _longest_fit(self):
+        """Return the seconds of the longest fit of a candidate so far."""
+        if not self.stages_:
+            return 0.0
+        return float(self.cv_results_["mean_fit_time"].max())
 
     def _end_early(self, plan, stage):
         """Go on with the stages there are, if there are any."""
@@ -545,24 +551,6 @@ class IISSearchCV(BaseSearchCV):
             raise TimeoutError(f"{message}: allow for more") from None
         warnings.warn(message, UserWarning, stacklevel=4)
         self.sizes_ = plan.sizes[:stage]
-
-    def _make_deadline(self, plan, stage):
-        """Return when a stage has to end.
-
-        Each has an equal share of the time that is left when it begins. The last one
-        also leaves time for the fit on all data, as long as the longest of those that
-        were measured, in proportion to the number of samples.
-        """
-        if plan.end == math.inf:
-            return Deadline()
-        times = self.cv_results_["mean_fit_time"] if stage > 0 else np.zeros(1)
-        refit_ratio = plan.refit_ratio if self.refit else 0.0
-        deadline = Deadline(plan.end, refit_ratio, times.max())
-        n_left = len(plan.sizes) - stage
-        if n_left == 1:
-            return deadline
-        now = time.time()
-        return Deadline(now + (plan.end - deadline.reserve() - now) / n_left)
 
     def _open_studies(self, plan, space):
         """Return what is kept of the search from fit to fit; None if nothing is."""
@@ -694,7 +682,7 @@ class IISSearchCV(BaseSearchCV):
         its budget, and the parameters that all its candidates share.
         """
         size_param, sizes = self._make_sizes(space, X)
-        budgets = _split_budget(self.n_iter, len(sizes))
+        budgets = split_budget(self.n_iter, len(sizes))
         fixed = [{} if size is None else {size_param: size} for size in sizes]
         self._check_budgets(space, budgets, fixed)
         return size_param, sizes, budgets, fixed
@@ -709,7 +697,7 @@ class IISSearchCV(BaseSearchCV):
                 )
             return None, [None]
         if self.sizes is None:
-            return param, [None] if param is None else _default_sizes(X)
+            return param, [None] if param is None else default_sizes(X)
         if param is None:
             raise ValueError(
                 f"sizes={self.sizes!r} need a parameter to be values of, and "
@@ -882,96 +870,6 @@ class IISSearchCV(BaseSearchCV):
         self.refit_time_ = time.time() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
-
-
-@dataclass
-class _Plan:
-    """What all stages of a fit share.
-
-    Parameters
-    ----------
-    X, y, params
-        What the estimator is fitted with.
-
-    scorers, splits
-        How it is scored.
-
-    size_param, sizes, budgets, fixed
-        The stages, see `_plan_stages`.
-
-    directory : str
-        For temporary files.
-
-    end : float
-        When the fit has to end, in seconds since the epoch.
-    """
-
-    X: Any
-    y: Any
-    params: dict[str, Any]
-    scorers: Any
-    splits: list
-    size_param: str | None
-    sizes: list
-    budgets: list[int]
-    fixed: list[dict[str, Any]]
-    directory: str
-    end: float
-    studies: Any = None
-    seeds: list[list[Candidate]] = field(default_factory=list)
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    @property
-    def n_samples(self) -> int:
-        return _num_samples(self.X)
-
-    @cached_property
-    def train_digests(self) -> tuple[str, ...]:
-        return digest_train_sets(self.splits, self.n_samples)
-
-    @property
-    def can_tell_splits(self) -> bool:
-        return len(set(self.train_digests)) == len(self.splits)
-
-    @property
-    def refit_ratio(self) -> float:
-        """How many times as long a fit on all data takes."""
-        samples = np.arange(self.n_samples)
-        return self.n_samples / min(len(samples[train]) for train, _ in self.splits)
-
-    def where(self, stage: int) -> str:
-        size = self.sizes[stage]
-        return f"stage {stage}" + ("" if size is None else f", size {size}")
-
-
-def _split_budget(n_iter: int | Sequence[int], n_stages: int) -> list[int]:
-    """Return the number of candidates of each stage."""
-    if isinstance(n_iter, int | np.integer):
-        # 3:2:1, and what is left over to the first stage.
-        parts = range(n_stages, 0, -1)
-        budgets = [int(n_iter) * part // sum(parts) for part in parts]
-        budgets[0] += n_iter - sum(budgets)
-    else:
-        budgets = list(n_iter)
-    if len(budgets) != n_stages or not all(
-        isinstance(n, Integral) and n > 0 for n in budgets
-    ):
-        raise ValueError(
-            f"n_iter={n_iter!r} must give each of {n_stages} stages a whole number > 0"
-        )
-    return budgets
-
-
-def _default_sizes(X: Any) -> list[int | tuple[int, int]]:
-    """Return a quarter, a half and all of the size of the images."""
-    if not isinstance(X, np.ndarray) or X.ndim < 3:
-        raise ValueError(
-            "sizes=None needs images as one array of shape (n, height, width[, "
-            "channels]) to know their size; otherwise name sizes, such as (32, 64, 128)"
-        )
-    height, width = X.shape[1:3]
-    sizes = [(max(height // n, 1), max(width // n, 1)) for n in (4, 2, 1)]
-    return [h if h == w else (h, w) for h, w in sizes]
 
 
 def _tell_failures(errors: Iterable[str | None], where: str) -> None:

@@ -102,12 +102,14 @@ class Trial(BaseEstimator):
     def get_metadata_routing(self):
         """Return the requests of the estimator, and that of the trial itself."""
         routing = get_routing_for_object(self.estimator)
-        if self.context is not None:
-            own = routing
-            if isinstance(routing, MetadataRouter):
-                own = routing._self_request or MetadataRequest(owner=self)
-                routing.add_self_request(own)
-            own.fit.add_request(param=SAMPLE_INDICES, alias=True)
+        if self.context is None:
+            return routing
+        is_router = isinstance(routing, MetadataRouter)
+        own = routing._self_request if is_router else routing
+        own = own or MetadataRequest(owner=self)
+        own.fit.add_request(param=SAMPLE_INDICES, alias=True)
+        if is_router:
+            routing.add_self_request(own)
         return routing
 
     @available_if(lambda self: hasattr(self.estimator, "set_callbacks"))

@@ -203,24 +203,32 @@ def open_trial(tab, number):
     return tab.get_by_role("main").get_by_role("paragraph").all_inner_texts()
 
 
-def section(paragraphs, title, rows):
-    """The pairs of words of the paragraphs that follow the one of this title."""
+def section(paragraphs, title, n_rows):
+    """The paragraphs that follow the one of this title, in the order of the alphabet."""
     start = paragraphs.index(title) + 1
-    return dict(row.split(" ", 1) for row in paragraphs[start : start + rows])
+    return sorted(map(in_a_line, paragraphs[start : start + n_rows]))
+
+
+def in_a_line(text):
+    """As a page shows it: a traceback, too."""
+    return " ".join(text.split())
 
 
 def check_trial(tab, trial):
     paragraphs = open_trial(tab, trial.number)
     params = section(paragraphs, "Parameter", len(trial.params))
-    assert params == {key: str(value) for key, value in trial.params.items()}
+    assert params == sorted(f"{key} {value}" for key, value in trial.params.items())
     attributes = section(paragraphs, "User Attributes", len(trial.user_attrs))
-    assert attributes == {key: as_text(value) for key, value in trial.user_attrs.items()}
-    curve = section(paragraphs, "Intermediate Values", len(trial.intermediate_values))
-    assert [*curve] == [str(epoch) for epoch in sorted(trial.intermediate_values)]
-    assert all(
-        is_near(curve[str(epoch)], value)
-        for epoch, value in trial.intermediate_values.items()
+    assert attributes == sorted(
+        in_a_line(f"{key} {as_text(value)}") for key, value in trial.user_attrs.items()
     )
+    if trial.intermediate_values:
+        steps = len(trial.intermediate_values)
+        rows = section(paragraphs, "Intermediate Values", steps)
+        curve = {int(row.split()[0]): row.split()[1] for row in rows}
+        assert curve.keys() == trial.intermediate_values.keys()
+        for epoch, value in trial.intermediate_values.items():
+            assert is_near(curve[epoch], value)
 
 
 def check_history(tab, study):

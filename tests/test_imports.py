@@ -26,6 +26,7 @@ ALLOWED = {
     "_trial": {"_checkpoints", "_evaluation", "_records", "_space"},
     "_guard": {"_evaluation", "_records", "_results"},
     "_fingerprint": {"_space"},
+    "_plan": {"_evaluation", "_space"},
     "_storage": {"_files"},
     "_quiet": set(),
     "_studies": {
@@ -40,8 +41,8 @@ ALLOWED = {
     "testing": {"_search", "_space", "_trial", "searches"},
     "_search": {
         *("_checkpoints", "_evaluation", "_fingerprint", "_guard", "_progress"),
-        *("_records", "_resize", "_results", "_space", "_storage", "_studies"),
-        *("_trial", "searches"),
+        *("_plan", "_records", "_resize", "_results", "_space", "_storage"),
+        *("_studies", "_trial", "searches"),
     },
 }
 

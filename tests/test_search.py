@@ -1,4 +1,5 @@
 import pickle
+import sys
 import warnings
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import make_scorer, recall_score
+from sklearn.metrics import accuracy_score, make_scorer, recall_score
 from sklearn.model_selection import (
     GroupKFold,
     RandomizedSearchCV,
@@ -272,8 +273,10 @@ def test_the_callers_things_are_left_alone(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_clone_and_pickle(name):
-    search = make_staged(search=name).fit(X, y)
+def test_clone_and_pickle(name, tmp_path):
+    storage = str(tmp_path / "run.journal") if name == "random" else None
+    search = make_staged(search=name, storage=storage).fit(X, y)
+    assert b"run.journal" not in pickle.dumps(search.stages_)
     restored = pickle.loads(pickle.dumps(search))
     np.testing.assert_array_equal(restored.predict(X), search.predict(X))
     again = clone(restored).fit(X, y)
@@ -415,6 +418,21 @@ def test_metadata_routing(name):
             search.fit(X, y, weight=weights)
     assert 2 not in search.predict(X)
     assert search.best_score_ < 0.7  # the scorer gives each class the same weight
+
+
+def test_metadata_routing_through_a_pipeline():
+    X, y = load_iris(return_X_y=True)
+    weights = np.where(y == 2, 0.0, 1.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        classifier = LogisticRegression().set_fit_request(sample_weight=True)
+        search = IISSearchCV(
+            make_pipeline(StandardScaler(), classifier),
+            {"logisticregression__C": loguniform(1e-3, 10)},
+            n_iter=3,
+            scoring=make_scorer(accuracy_score).set_score_request(sample_weight=False),
+            random_state=0,
+        ).fit(X, y, sample_weight=weights)
+    assert 2 not in search.predict(X)
 
 
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
@@ -791,6 +809,40 @@ def test_bad_parameters(params, error, message):
     with pytest.raises(error, match=message):
         search.fit(X, y)
     assert not hasattr(search, "cv_results_")
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"storage": 5}, TypeError, "storage must be .*, got 5"),
+        ({"storage": "sqlite://"}, ValueError, "lost in a crash: give the path"),
+        ({"storage": "no/such/run.db"}, OSError, "no/such' does not exist"),
+        ({"study_name": None}, ValueError, "The 'study_name' parameter"),
+        ({"timeout": 0}, ValueError, "The 'timeout' parameter"),
+        ({"trial_timeout": -1}, ValueError, "The 'trial_timeout' parameter"),
+        ({"pruner": "mean"}, ValueError, "The 'pruner' parameter"),
+    ],
+)
+def test_bad_parameters_of_what_is_kept(params, error, message, tmp_path, monkeypatch):
+    """Nothing is written, and the fit before is not forgotten."""
+    monkeypatch.chdir(tmp_path)
+    search = make_staged().fit(X, y)
+    with pytest.raises(error, match=message):
+        search.set_params(**params).fit(X, y)
+    assert hasattr(search, "cv_results_")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("params", [{"storage": "run.journal"}, {"pruner": "median"}])
+def test_without_optuna_the_extra_is_named(params, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for module in ("sklearn_iis._storage", "sklearn_iis._studies"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "optuna.exceptions", None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"pip install 'sklearn-iis\[storage\]'"):
+        make_staged(**params).fit(X, y)
+    assert not list(tmp_path.iterdir())
 
 
 def test_y_is_required_by_estimators_that_need_it():
