@@ -26,13 +26,19 @@ def describe(value: Any) -> str:
     Parameters
     ----------
     value : object
-        Anything. What cannot be pickled is told by its type only.
+        Anything. A function is told by its name only, and what cannot be pickled by its
+        type.
     """
     if value is None or isinstance(value, bool | int | float | str):
         text = repr(value)
     elif isinstance(value, BaseEstimator):
-        # Its parameters are described one by one.
-        text = type(value).__name__
+        params = value.get_params(deep=False).items()
+        listed = (
+            f"{name}={describe(v)}"
+            for name, v in params
+            if name not in WITHOUT_INFLUENCE
+        )
+        text = f"{type(value).__name__}({', '.join(listed)})"
     elif isinstance(value, list | tuple):
         text = f"[{', '.join(map(describe, value))}]"
     elif isinstance(value, Mapping):
@@ -97,10 +103,19 @@ def describe_params(estimator: Any, ignore: set[str]) -> Fingerprint:
         Parameters that are left out.
     """
     return {"estimator": type(estimator).__name__} | {
-        f"estimator's {name}": describe(value)
+        f"estimator's {name}": describe(_name_steps(value))
         for name, value in estimator.get_params(deep=True).items()
         if name not in ignore and name.rpartition("__")[2] not in WITHOUT_INFLUENCE
     }
+
+
+def _name_steps(value):
+    """Return the names of estimators: their parameters are described one by one."""
+    if isinstance(value, BaseEstimator):
+        return type(value).__name__
+    if isinstance(value, list | tuple):
+        return [_name_steps(part) for part in value]
+    return value
 
 
 def digest(value: Any) -> str:

@@ -86,7 +86,9 @@ class Guard(AbstractContextManager):
     def __exit__(self, kind, error, traceback):
         search = self.search
         if kind is KeyboardInterrupt and self.context is not None:
-            self._fill_results(self.context)
+            # The interrupt is what the user is to be told.
+            with suppress(SearchAborted):
+                self._fill_results(self.context)
         del search._run_search, search._format_results
         if isinstance(error, SearchAborted):
             raise error.args[0] from error

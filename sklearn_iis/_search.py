@@ -567,9 +567,10 @@ class IISSearchCV(BaseSearchCV):
                 "storage and pruner need Optuna, which cannot be imported "
                 f"({error}); to install it: pip install 'sklearn-iis[storage]'"
             ) from error
-        if self.storage is not None and not plan.can_tell_splits:
+        if not plan.can_tell_splits:
             raise ValueError(
-                "with storage, no two splits of cv may have the same training samples"
+                "with storage or pruner, no two splits of cv may have the same "
+                "training samples"
             )
         studies = SearchStudies(
             open_storage(storage),

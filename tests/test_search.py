@@ -424,9 +424,10 @@ def test_metadata_routing_through_a_pipeline():
     X, y = load_iris(return_X_y=True)
     weights = np.where(y == 2, 0.0, 1.0)
     with sklearn.config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
         classifier = LogisticRegression().set_fit_request(sample_weight=True)
         search = IISSearchCV(
-            make_pipeline(StandardScaler(), classifier),
+            make_pipeline(scaler, classifier),
             {"logisticregression__C": loguniform(1e-3, 10)},
             n_iter=3,
             scoring=make_scorer(accuracy_score).set_score_request(sample_weight=False),

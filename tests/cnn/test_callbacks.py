@@ -1,9 +1,12 @@
-"""Early stopping and the L1 penalty."""
+"""Early stopping, the L1 penalty, and what a trial is told of the training."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from sklearn_iis._monitor import Monitor, monitored
+from sklearn_iis.cnn import CNNClassifier
 from sklearn_iis.cnn._callbacks import EarlyStopping, L1Penalty, StopTraining
 
 
@@ -61,3 +64,46 @@ def test_l1_gradient():
     torch.testing.assert_close(module.weight.grad, expected)
     assert torch.equal(module.bias.grad, bias_grad)
     assert frozen.grad is None
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 4, 4), dtype=np.uint8)
+LABELS = np.arange(40) % 2
+
+
+def test_a_monitor_is_told_each_epoch_and_its_score():
+    """Also of the one that early stopping ends with."""
+    told = []
+    monitor = Monitor(should_stop=lambda *args: told.append(args))
+    classifier = CNNClassifier(max_epochs=50, patience=2, random_state=0)
+    with monitored(monitor):
+        classifier.fit(IMAGES, LABELS)
+    assert classifier.n_iter_ < 50
+    assert monitor.history == classifier.history_
+    scores = [row["valid_acc"] for row in classifier.history_]
+    assert told == list(enumerate(scores[:-1], start=1))
+
+
+def test_training_that_is_told_to_stop_keeps_the_best_weights():
+    """As if early stopping had ended it there."""
+    settings = {"random_state": 0, "patience": 9}
+    expected = CNNClassifier(max_epochs=3, **settings).fit(IMAGES, LABELS)
+    stopped = CNNClassifier(max_epochs=9, **settings)
+    with monitored(Monitor(should_stop=lambda epoch, score: epoch == 3)):
+        stopped.fit(IMAGES, LABELS)
+    assert stopped.n_iter_ == 3
+    np.testing.assert_array_equal(
+        stopped.predict_proba(IMAGES), expected.predict_proba(IMAGES)
+    )
+
+
+def test_training_without_validation_tells_no_score():
+    monitor = Monitor(should_stop=lambda *args: True)
+    with monitored(monitor):
+        CNNClassifier(max_epochs=2, early_stopping=False).fit(IMAGES, LABELS)
+    assert not monitor.stopped
+    assert [row["epoch"] for row in monitor.history] == [1, 2]
+
+
+def test_training_ends_when_the_time_is_up():
+    with monitored(Monitor(end=0)), pytest.raises(TimeoutError):
+        CNNClassifier(max_epochs=2).fit(IMAGES, LABELS)

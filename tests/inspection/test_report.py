@@ -383,6 +383,25 @@ def test_a_choice_that_is_not_the_highest_score_is_told(tmp_path):
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_what_was_pruned_or_took_too_long_is_told(tmp_path):
+    search = make_small().fit(X, y)
+    page = read(write_report(search, tmp_path / "plain.html"))
+    assert "Pruned" not in page.get_texts("th")
+    n_candidates = len(search.cv_results_["stage"])
+    error = "TimeoutError: the fit took 9 seconds, more than trial_timeout=5"
+    for stage in [search, *search.stages_]:
+        results = stage.cv_results_
+        results["pruned"] = np.arange(len(results["error"])) == 1
+        results["error"][0] = error
+    assert search.cv_results_["pruned"].sum() == 1 < n_candidates
+    page = read(write_report(search, tmp_path / "pruned.html"))
+    header = page.find_row("Stage")
+    assert page.find_row("0")[header.index("Pruned")] == "1"
+    assert page.find_row("0")[header.index("Failed")] == "1"
+    assert error in page.text
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_another_metric(tmp_path):
     search = make_small(scoring={"a": score_a, "b": score_b}, refit="a")
     text = read(write_report(search, tmp_path / "report.html", metric="b")).text
