@@ -126,8 +126,10 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--replay", type=int, metavar="CANDIDATES")
     args = parser.parse_args()
-    print(f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, ")
-    print(f"load average {os.getloadavg()[0]:.1f}, one split")
+    print(
+        f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"load average {os.getloadavg()[0]:.1f}, one split"
+    )
     for n_jobs in args.n_jobs:
         if args.replay is not None:
             n = args.replay

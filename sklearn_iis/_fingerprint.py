@@ -3,9 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import joblib
+import numpy as np
+from scipy import stats
 from scipy.stats.distributions import rv_frozen
 from sklearn.base import BaseEstimator
 
@@ -29,16 +32,12 @@ def describe(value: Any) -> str:
         Anything. A function is told by its name only, and what cannot be pickled by its
         type.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         text = repr(value)
     elif isinstance(value, BaseEstimator):
-        params = value.get_params(deep=False).items()
-        listed = (
-            f"{name}={describe(v)}"
-            for name, v in params
-            if name not in WITHOUT_INFLUENCE
-        )
-        text = f"{type(value).__name__}({', '.join(listed)})"
+        text = f"{type(value).__name__}({', '.join(_describe_changes(value))})"
     elif isinstance(value, list | tuple):
         text = f"[{', '.join(map(describe, value))}]"
     elif isinstance(value, Mapping):
@@ -47,7 +46,7 @@ def describe(value: Any) -> str:
     elif isinstance(value, rv_frozen):
         arguments = [*map(describe, value.args)]
         arguments += [f"{name}={describe(v)}" for name, v in value.kwds.items()]
-        text = f"{value.dist.name}({', '.join(arguments)})"
+        text = f"{_name_distribution(value.dist)}({', '.join(arguments)})"
     elif isinstance(value, PerLayer):
         text = f"PerLayer({describe(value.values)}, depth={value.depth!r})"
     elif callable(value) and hasattr(value, "__qualname__"):
@@ -55,6 +54,28 @@ def describe(value: Any) -> str:
     else:
         text = f"{type(value).__name__} {describe_data(value)}"
     return text if len(text) <= MAX_LENGTH else f"{text[:60]}... {digest(text)}"
+
+
+def _describe_changes(estimator):
+    """Return the parameters of an estimator that are not the default ones."""
+    defaults = {
+        name: describe(parameter.default)
+        for name, parameter in signature(type(estimator)).parameters.items()
+    }
+    described = {
+        name: describe(value)
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in WITHOUT_INFLUENCE
+    }
+    return [f"{n}={text}" for n, text in described.items() if text != defaults.get(n)]
+
+
+def _name_distribution(dist):
+    name = str(dist.name)
+    if type(getattr(stats, name, None)) is type(dist):
+        return name
+    # Such as a histogram, or a table of probabilities.
+    return f"{type(dist).__name__} {describe_data(dist._updated_ctor_param())}"
 
 
 def describe_data(value: Any) -> str:

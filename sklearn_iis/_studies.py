@@ -17,7 +17,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
@@ -128,14 +128,17 @@ class StudyRecords:
         trial_id = self._running.pop(evaluation.key, None)
         with _aborting(), self.storage.errors():
             storage = self.storage.open()
+            if trial_id is not None:
+                try:
+                    for name, value in _to_attributes(record).items():
+                        storage.set_trial_user_attr(trial_id, name, value)
+                    values = None if score is None else [score]
+                    storage.set_trial_state_values(trial_id, state, values)
+                except UpdateFinishedTrialError:  # by hand, as in optuna-dashboard
+                    trial_id = None
             if trial_id is None:
                 trial = self._make_trial(evaluation, state, score, record)
                 storage.create_new_trial(self.study_id, trial)
-            else:
-                for name, value in _to_attributes(record).items():
-                    storage.set_trial_user_attr(trial_id, name, value)
-                values = None if score is None else [score]
-                storage.set_trial_state_values(trial_id, state, values)
         if (self.token, self.study_id) in _read:
             _read[self.token, self.study_id][evaluation.key] = record
 
@@ -143,7 +146,7 @@ class StudyRecords:
         """Note that an evaluation has not come to its end."""
         trial_id = self._running.pop(evaluation.key, None)
         # What ends it is what the user is to be told.
-        with suppress(StorageError):
+        with suppress(StorageError, UpdateFinishedTrialError, KeyError):
             if trial_id is not None:
                 with self.storage.errors():
                     self.storage.open().set_trial_state_values(
@@ -281,17 +284,11 @@ class SearchStudies:
         ValueError
             If they do not fit to each other, naming what differs.
         """
-        with self.storage.errors():
-            storage = self.storage.open()
-            studies = [
-                study
-                for study in storage.get_all_studies()
-                if study.study_name == self._study_name(0)
-            ]
-        if not studies:
+        study = self._find_study()
+        if study is None:
             self._open_study(0)
-            return
-        (study,) = studies
+            # Another search may have been faster.
+            study = self._find_study()
         before = self._wait_for_call(study)
         self._compare(before)
         if (before["sizes"], before["n_iter"]) != (self.sizes, self.budgets):
@@ -360,6 +357,13 @@ class SearchStudies:
         )
         known = [codes for codes in known if _is_in(space, codes)]
         return study_id, known, plan["random_state"]
+
+    def _find_study(self):
+        """Return the first study, or None."""
+        with self.storage.errors():
+            studies = self.storage.open().get_all_studies()
+        name = self._study_name(0)
+        return next((study for study in studies if study.study_name == name), None)
 
     def _study_name(self, stage):
         return f"{self.name}: stage {stage}"
@@ -479,8 +483,7 @@ def _this_worker():
 
 def _to_attributes(record: Record) -> dict[str, Any]:
     """Return a record as user attributes of a trial, but for its state."""
-    attributes = {
-        "scores": _to_json(record.scores),
+    attributes: dict[str, Any] = {
         "seconds": {"fit": record.fit_time, "score": record.score_time},
     }
     if record.train_scores is not None:
@@ -494,7 +497,8 @@ def _to_attributes(record: Record) -> dict[str, Any]:
         attributes["history"] = {
             name: [_to_json(row.get(name)) for row in record.history] for name in names
         }
-    return attributes
+    # Last, as a trial with scores is a record even if its worker is killed now.
+    return attributes | {"scores": _to_json(record.scores)}
 
 
 def _to_record(trial: FrozenTrial) -> Record:
@@ -542,3 +546,6 @@ def _aborting() -> Iterator[None]:
         yield
     except StorageError as error:
         raise SearchAborted(error) from error
+    except KeyError as error:
+        deleted = StorageError("the study in the storage was deleted meanwhile")
+        raise SearchAborted(deleted) from error

@@ -4,23 +4,26 @@ A server that has imported everything forks one process a search, which takes no
 than a few milliseconds. Each fit is noted in a log by the estimator itself.
 """
 
+import base64
+import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import tempfile
 import time
+import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
 import psycopg2  # noqa: F401  # that the server has it
-from joblib import parallel_config
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sklearn.model_selection import KFold
@@ -33,6 +36,7 @@ from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 for name in SEARCHES:
     get_search(name)
 
+ROOT = Path(__file__).parent.parent
 LOG = "IIS_TEST_LOG"
 PATIENCE = 60  # seconds
 SIZES = (1, 2)
@@ -48,7 +52,7 @@ SETTINGS = {
     "smac": {},
     "genetic": {},
     "hyperband": {
-        "n_iter": (5, 4),
+        "n_iter": (4, 4),
         "search_params": {"max_resources": 9, "n_brackets": 2},
     },
 }
@@ -86,7 +90,7 @@ def write_line(path, values):
 def make_search(search="random", **settings):
     """A search of two stages, some candidates of which fail."""
     settings = {
-        "n_iter": (8, 4),
+        "n_iter": (6, 3),
         "sizes": SIZES,
         "size_param": "size",
         "cv": KFold(2),
@@ -109,69 +113,113 @@ def fit(search):
 # In a process of its own
 
 
-def run(folder, name, begin, backend, settings):
+def run(folder, name, begin, search):
     """Run a search, and leave what came out in a file."""
-    os.setsid(); import faulthandler; faulthandler.register(10, all_threads=False)
+    os.setsid()
+    output = os.open(folder / "output", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     os.environ |= {LOG: str(folder / "log"), "TMPDIR": str(folder)}
     os.environ["JOBLIB_TEMP_FOLDER"] = tempfile.tempdir = str(folder)
     # What a killed process has locked is free after this time, instead of 30 seconds.
     lock = partial(_storage.JournalFileSymlinkLock, grace_period=3)
     _storage.JournalFileSymlinkLock = lock
-    if begin is not None:
-        begin.wait(PATIENCE)
-    search = make_search(**settings)
+    time.sleep(max(0, begin - time.time()))
     try:
-        with parallel_config(backend):
-            result = fit(search).cv_results_
-    except Exception as error:
+        result = fit(make_search(**search)).cv_results_
+    except ValueError as error:
         result = error
-    write_result(folder / name, result)
+    path = folder / name
+    path.with_suffix(".part").write_bytes(pickle.dumps(result))
+    path.with_suffix(".part").replace(path)
 
 
-def write_result(path, result):
-    part = path.with_suffix(".part")
-    part.write_bytes(pickle.dumps(result))
-    part.replace(path)
+def serve():
+    """Fork a process for each request, and tell how they ended."""
+    while line := sys.stdin.readline():
+        operation, *args = pickle.loads(base64.b64decode(line))
+        if operation == "start":
+            answer = os.fork()
+            if not answer:
+                try:
+                    run(*args)
+                    os._exit(0)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+        else:
+            pid, status = os.waitpid(args[0], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        sys.stdout.write(f"{json.dumps(answer)}\n")
+        sys.stdout.flush()
 
 
 # In the process of the tests
 
 
+@functools.cache
+def start_server():
+    """Start what forks; it ends with this process."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from tests.resume_child import serve; serve()"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def ask(*request):
+    server = start_server()
+    server.stdin.write(base64.b64encode(pickle.dumps(request)) + b"\n")
+    server.stdin.flush()
+    return json.loads(server.stdout.readline())
+
+
+class Process:
+    """A search in a process, the leader of a group."""
+
+    def __init__(self, *args):
+        self.pid = ask("start", *args)
+        self.exitcode = None
+
+    def is_alive(self):
+        if self.exitcode is None:
+            self.exitcode = ask("wait", self.pid)
+        return self.exitcode is None
+
+    def join(self):
+        until = time.monotonic() + PATIENCE
+        while self.is_alive():
+            assert time.monotonic() < until, "the search does not end"
+            time.sleep(0.002)
+
+    def kill(self, only_parent=False):
+        """Kill it, and unless told otherwise what it has started."""
+        if self.is_alive():
+            os.kill(self.pid, signal.SIGKILL)
+        if not only_parent:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.join()
+        while not only_parent and is_group_alive(self.pid):
+            time.sleep(0.001)
+
+
 @contextmanager
-def started(folder, name="result", *, begin=None, backend="multiprocessing", **search):
+def started(folder, name="result", *, begin=0, **search):
     """A search in a group of processes of its own, which the block may kill."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.resume_child", "pytest"])
-    args = (folder, name, begin, backend, search)
-    process = context.Process(target=run, args=args)
-    process.start()
+    process = Process(folder, name, begin, search)
     try:
         yield process
     finally:
-        kill(process)
-        process.close()
-
-
-def make_barrier(n):
-    return multiprocessing.get_context("forkserver").Barrier(n)
+        process.kill()
 
 
 def finish(process, folder, name="result"):
     """What came out of a search once it is over; its error if it ended with one."""
-    process.join(PATIENCE)
-    assert process.exitcode == 0
+    process.join()
+    assert process.exitcode == 0, (folder / "output").read_text()
     return pickle.loads((folder / name).read_bytes())
-
-
-def kill(process, only_parent=False):
-    with_group = partial(os.killpg, process.pid, signal.SIGKILL)
-    try:
-        process.kill() if only_parent else with_group()
-    except ProcessLookupError:  # it is no leader of a group yet
-        process.kill()
-    process.join(PATIENCE)
-    while not only_parent and is_group_alive(process.pid):
-        time.sleep(0.001)
 
 
 def is_group_alive(group):
@@ -261,10 +309,6 @@ def assert_same(results, expected, *, times=False):
     assert list(results) == list(expected)
     for name, column in expected.items():
         np.testing.assert_equal(list(results[name]), list(column), err_msg=name)
-
-
-def get_log_path(folder):
-    return str(folder / "log")
 
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -184,19 +184,30 @@ def new_postgresql_database():
 def get(address, path):
     """GET a path of a server, without any proxy; the body, parsed if it is JSON.
 
-    `address` is `http://host:port`. ConnectionError for any status but 200.
+    `address` is `http://host:port`. ConnectionError for any status but 200 and 204.
     """
+    return _request(address, "GET", path)
+
+
+def post(address, path, **values):
+    """POST values as JSON, otherwise as :func:`get`."""
+    headers = {"Content-Type": "application/json"}
+    return _request(address, "POST", path, json.dumps(values), headers)
+
+
+def _request(address, *request):
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
     try:
-        connection.request("GET", path)
+        connection.request(*request)
         response = connection.getresponse()
         body = response.read()
     finally:
         connection.close()
-    if response.status != 200:
+    path = request[1]
+    if response.status not in (200, 204):
         raise ConnectionError(f"{path}: {response.status} {body[:500]!r}")
     is_json = response.getheader("Content-Type", "").startswith("application/json")
-    return json.loads(body) if is_json else body
+    return json.loads(body) if body and is_json else body
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What searches and importances are compared on, and how each library is told."""
 
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from scipy.stats import qmc
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks import importance, importance_accuracy
+from benchmarks import importance, importance_accuracy, overhead
 from benchmarks.searches import FORMULAS, LIBRARIES, run
 from sklearn_iis import SearchSpace
 
@@ -95,3 +96,42 @@ def test_importance_is_timed():
     rows = importance.run([20, 40], 6, 2, 1, 2, skip=["fanova", "memory"])
     assert rows.keys() == {(name, n) for name in ("ours", "optuna") for n in (20, 40)}
     assert importance.describe_growth([10, 100], [1.0, 10.0]) == "n^1.00"
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_what_a_storage_adds_is_timed(n_jobs):
+    added = overhead.time_storages(["sqlite", "journal"], 4, n_jobs, n_repeats=2)
+    assert list(added) == [None, "sqlite", "journal"]
+    assert all(np.isfinite(times).all() and len(times) == 2 for times in added.values())
+    assert added[None].min() > 0
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_replay_measures_nothing(n_jobs, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setattr(overhead, "Idle", partial(Logged, log=str(log)))
+    first, again = overhead.time_replay("sqlite", 4, n_jobs)
+    assert min(first, again) > 0
+    assert log.read_text() == 4 * "."
+
+
+class Logged(overhead.Idle):
+    """It notes each fit."""
+
+    def __init__(
+        self,
+        learning_rate=0.1,
+        batch_size=16,
+        n_layers=1,
+        n_filters=(8,),
+        l1=0,
+        l2=0,
+        log=None,
+    ):
+        super().__init__(learning_rate, batch_size, n_layers, n_filters, l1, l2)
+        self.log = log
+
+    def fit(self, X, y=None):
+        with open(self.log, "a") as file:
+            file.write(".")
+        return self

@@ -19,7 +19,8 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, PerLayer
 from sklearn_iis.datasets import make_shapes
-from tests.servers import dashboard, get, new_postgresql_database
+from sklearn_iis.testing import FormulaClassifier, X, y
+from tests.servers import dashboard, get, new_postgresql_database, post
 
 # What is written: a search of two stages, and the same with more candidates
 
@@ -33,7 +34,7 @@ N_ITER, MORE = (4, 2), (6, 3)
 
 
 def run_search(storage, n_iter=N_ITER):
-    X, y = make_shapes(60, size=16, n_classes=2, random_state=0)
+    images, labels = make_shapes(60, size=16, n_classes=2, random_state=0)
     cnn = CNNClassifier(max_epochs=3, random_state=0)
     search = IISSearchCV(
         Pipeline([("resize", ImageResizer()), ("cnn", cnn)]),
@@ -49,7 +50,7 @@ def run_search(storage, n_iter=N_ITER):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitFailedWarning)
-        search.fit(X, y)
+        search.fit(images, labels)
 
 
 # What is read by plain Optuna; nothing below knows how it was written
@@ -141,6 +142,42 @@ def test_a_search_that_goes_on_through_the_api(locate, tmp_path):
         check_api(address, studies)
 
 
+class FailedByHand(FormulaClassifier):
+    """Its first trial is ended in a dashboard while it is fitted."""
+
+    address = None
+
+    def fit(self, X, y):
+        (study,) = get(self.address, "/api/studies")["study_summaries"]
+        trials = get(self.address, f"/api/studies/{study['study_id']}")["trials"]
+        if len(trials) == 1:
+            path = f"/api/trials/{trials[0]['trial_id']}/tell"
+            post(self.address, path, state="fail")
+        return super().fit(X, y)
+
+
+def test_what_is_failed_by_hand_is_kept_nevertheless(tmp_path, monkeypatch):
+    """As a trial of its own; the button is there for trials that are running."""
+    storage = sqlite(tmp_path)
+    assert load_studies(storage) == []  # which creates the tables
+    with dashboard(storage) as address:
+        monkeypatch.setattr(FailedByHand, "address", address)
+        search = IISSearchCV(
+            FailedByHand(),
+            {"rate": loguniform(1e-3, 1)},
+            n_iter=3,
+            cv=2,
+            refit=False,
+            storage=storage,
+            pruner="median",  # without one, trials are written when they are finished
+            random_state=0,
+        ).fit(X, y)
+    (study,) = load_studies(storage)
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.FAIL, *[TrialState.COMPLETE] * 6]
+    assert not any(search.cv_results_["error"])
+
+
 # In a browser
 
 
@@ -204,7 +241,7 @@ def open_trial(tab, number):
 
 
 def section(paragraphs, title, n_rows):
-    """The paragraphs that follow the one of this title, in the order of the alphabet."""
+    """The paragraphs that follow the one of this title, sorted."""
     start = paragraphs.index(title) + 1
     return sorted(map(in_a_line, paragraphs[start : start + n_rows]))
 
@@ -259,23 +296,19 @@ def test_a_search_that_goes_on_in_a_browser(chromium, tmp_path):
     with ProcessPoolExecutor(1, get_context("spawn")) as other:
         other.submit(run_search, storage).result()
         with dashboard(storage) as address, opened(chromium, address) as tab:
-            first, last = load_studies(storage)
-            open_study(tab, last.study_name)
-            check_study(tab, last)
-            go_to(tab, "Return to the top page")
+            first, _ = load_studies(storage)
             open_study(tab, first.study_name)
-            check_study(tab, first)
-            tab.reload()  # it asks for news every 2 s if it was the first page, else 10 s
+            check_history(tab, first)
+            go_to(tab, "Trials (List)")
+            tab.reload()  # the first page asks for news every 2 s, others 10 s
             tab.get_by_text(f"{N_ITER[0]} Trials", exact=True).wait_for()
             search = other.submit(run_search, storage, MORE)
             tab.get_by_text(f"{MORE[0]} Trials", exact=True).wait_for()
             search.result()
             first, last = load_studies(storage)
             assert count_trials([first]) == [MORE[0]]
-            for trial in first.trials[N_ITER[0] :]:
-                check_trial(tab, trial)
             go_to(tab, "History")
-            check_history(tab, first)
+            check_study(tab, first)
             go_to(tab, "Return to the top page")
             open_study(tab, last.study_name)
             check_study(tab, last)

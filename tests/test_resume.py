@@ -3,6 +3,8 @@
 import functools
 import random
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,7 +14,6 @@ from tests.resume_child import (
     assert_same,
     finish,
     fit,
-    kill,
     make_search,
     read_finished,
     read_log,
@@ -28,19 +29,22 @@ STORAGES = {
     "journal": lambda folder: folder / "search.journal",
     "postgresql": lambda folder: new_postgresql_database(),
 }
-PARALLEL = {
-    ("random", "journal"): "multiprocessing",
-    ("tpe", "sqlite"): "multiprocessing",
-    ("hyperband", "postgresql"): "multiprocessing",
-    ("genetic", "sqlite"): "loky",
-}
+PARALLEL = {("random", "journal"), ("tpe", "sqlite")}
 RUNS = [(search, storage) for search in SEARCHES for storage in STORAGES]
+
+
+# Its candidates differ between processes whose strings have other hashes, which those
+# that a server forks have in common.
+DEPENDS_ON_HASHES = ["smac"]
 
 
 @functools.cache
 def uninterrupted(search):
-    """The results without a storage, in this process."""
-    return fit(make_search(search)).cv_results_
+    """The results without a storage."""
+    if search not in DEPENDS_ON_HASHES:
+        return fit(make_search(search)).cv_results_
+    with TemporaryDirectory() as name, started(Path(name), search=search) as process:
+        return finish(process, Path(name))
 
 
 def count_evaluations(results):
@@ -71,7 +75,7 @@ def run_killed(folder, storage, moments, rng, *, n_jobs, only_parent, **settings
         with started(folder, **settings) as process:
             wait_for(lambda moment=moment: count_lines(folder) >= moment, process)
             time.sleep(rng.uniform(0, 0.01))
-            kill(process, only_parent)
+            process.kill(only_parent)
             records = read_finished(storage)
             log = read_log(folder)
         # Not even what only this process remembered, or had not yet told.
@@ -99,11 +103,11 @@ def test_killed_searches_go_on(search, storage, tmp_path):
     rng = random.Random(f"{search} {storage}")
     expected = uninterrupted(search)
     n_evaluations = count_evaluations(expected)
-    backend = PARALLEL.get((search, storage))
+    is_parallel = (search, storage) in PARALLEL
     for attempt in range(3):
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        n_kills = rng.choice([1, 2, 3])
+        n_kills = 1 if is_parallel else rng.choice([1, 2, 3])
         moments = sorted(rng.sample(range(n_evaluations - 3), n_kills))
         results, n_amid = run_killed(
             folder,
@@ -111,13 +115,18 @@ def test_killed_searches_go_on(search, storage, tmp_path):
             moments,
             rng,
             search=search,
-            n_jobs=1 if backend is None else 2,
-            backend=backend or "multiprocessing",
-            # The others of loky's group clean up after it.
-            only_parent=backend == "loky" or rng.random() < 0.5,
+            n_jobs=2 if is_parallel else 1,
+            # The others of a group clean up after it.
+            only_parent=is_parallel or rng.random() < 0.5,
         )
         assert_same(results, expected)
-        print(search, storage, moments, n_amid, n_evaluations)
         if n_amid:
             return
     pytest.fail("each of the kills came too early or too late")
+
+
+@pytest.mark.xfail(strict=False, reason="SMAC's local search goes through a set")
+@pytest.mark.parametrize("search", DEPENDS_ON_HASHES)
+def test_candidates_do_not_depend_on_the_hashes_of_strings(search):
+    """They differ from process to process, and what was killed goes on in another."""
+    assert_same(fit(make_search(search)).cv_results_, uninterrupted(search))
