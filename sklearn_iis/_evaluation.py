@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_iis._monitor import Monitor, monitored
-from sklearn_iis._records import Evaluation, InFlight, Record, Records
+from sklearn_iis._records import Evaluation, InFlight, Mark, Record, Records
 from sklearn_iis._space import Candidate
 
 # The parameter of `fit` by which a trial knows its split: the indices of all samples,
@@ -122,10 +122,14 @@ class EvaluationContext:
         """Begin an evaluation, if there is anything to be done for it."""
         record = self.find(evaluation)
         if record is not None:
+            self._note_time(record)
             return KnownRun(record)
-        lock = self.in_flight.enter(evaluation.key)
-        run = RecordedRun(context=self, evaluation=evaluation, lock=lock)
-        if lock is None:
+        if is_deadly := self.in_flight.has_died_twice(evaluation.key):
+            mark = None
+        else:
+            mark = self.in_flight.enter(evaluation.key)
+        run = RecordedRun(context=self, evaluation=evaluation, mark=mark)
+        if is_deadly:
             run.record.error = (
                 "RuntimeError: the process of this evaluation was killed twice, the "
                 "second time while it ran alone. It may need more memory than there is."
@@ -147,13 +151,21 @@ class EvaluationContext:
 
     def end(self, evaluation: Evaluation, record: Record) -> None:
         """Keep the record of an evaluation that has come to its end."""
-        if record.error is None and self.deadline.refit_ratio > 0:
-            longest = max(_longest_fits.get(self.directory, 0.0), record.fit_time)
-            _longest_fits[self.directory] = longest
+        self._note_time(record)
         if record.time_limit is not None:
             with suppress(OSError):
                 self._late_mark(evaluation).touch()
         self.records.add(evaluation, record)
+
+    def forget(self) -> None:
+        """Forget what this process remembers of the stage."""
+        self.records.reload()
+        _longest_fits.pop(self.directory, None)
+
+    def _note_time(self, record):
+        if record.error is None and self.deadline.refit_ratio > 0:
+            longest = max(_longest_fits.get(self.directory, 0.0), record.fit_time)
+            _longest_fits[self.directory] = longest
 
     def _late_mark(self, evaluation):
         return Path(self.directory, f"{evaluation.key.partition('-')[0]}.late")
@@ -244,35 +256,42 @@ class RecordedRun(Run):
     evaluation : Evaluation
         Which one it is.
 
-    lock : int or None
-        Of its mark.
+    mark : Mark or None
+        Says that it is under way.
     """
 
     context: EvaluationContext = field(kw_only=True)
     evaluation: Evaluation = field(kw_only=True)
-    lock: int | None = field(kw_only=True)
+    mark: Mark | None = field(kw_only=True)
 
     def close(self, *, keep: bool = True) -> None:
         """Keep the record of the evaluation, unless told not to."""
         if self.is_known:
             return
         super().close(keep=keep)
-        if keep and not self.record.skipped:
-            self.context.end(self.evaluation, self.record)
-        else:
-            self.context.records.drop(self.evaluation)
-        if self.lock is not None:
-            self.context.in_flight.leave(self.evaluation.key, self.lock)
+        try:
+            if keep and not self.record.skipped:
+                self.context.end(self.evaluation, self.record)
+            else:
+                self.context.records.drop(self.evaluation)
+        finally:
+            if self.mark is not None:
+                self.mark.remove()
 
     def _make_monitor(self):
-        seconds = self.context.time_left()
-        if self.context.trial_timeout is not None:
-            seconds = min(seconds, self.context.trial_timeout)
-        return self.context.records.begin(self.evaluation, time.time() + seconds)
+        monitor = self.context.records.begin(self.evaluation)
+        # After that, which may take a while.
+        self._time_left = self.context.time_left()
+        limit = self.context.trial_timeout
+        seconds = self._time_left if limit is None else min(limit, self._time_left)
+        monitor.end = time.time() + seconds
+        return monitor
 
     def _judge_time(self, monitor):
         limit = self.context.trial_timeout
-        if limit is not None and self.record.fit_time > limit:
+        if limit is not None and (
+            self.record.fit_time > limit or (monitor.late and limit <= self._time_left)
+        ):
             self.record.time_limit = limit
         elif monitor.late:
             self.record.skipped = True

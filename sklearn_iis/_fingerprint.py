@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from inspect import signature
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 from scipy import stats
 from scipy.stats.distributions import rv_frozen
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
+from sklearn_iis._dimension import Discrete
 from sklearn_iis._space import PerLayer, SearchSpace
 
-# Parameters, in any step of a pipeline, that change no score but by rounding.
-WITHOUT_INFLUENCE = {"verbose", "n_jobs", "device", "memory"}
+# Parameters of any estimator that change no score.
+WITHOUT_INFLUENCE = {"verbose", "n_jobs"}
 
 # What is longer is told by its hash.
 MAX_LENGTH = 120
@@ -29,8 +32,8 @@ def describe(value: Any) -> str:
     Parameters
     ----------
     value : object
-        Anything. A function is told by its name only, and what cannot be pickled by its
-        type.
+        Anything. A function is told by its name, a lambda also by its code; what cannot
+        be pickled, by its type only.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -41,7 +44,7 @@ def describe(value: Any) -> str:
     elif isinstance(value, list | tuple):
         text = f"[{', '.join(map(describe, value))}]"
     elif isinstance(value, Mapping):
-        items = (f"{describe(k)}: {describe(v)}" for k, v in value.items())
+        items = sorted(f"{describe(k)}: {describe(v)}" for k, v in value.items())
         text = "{" + ", ".join(items) + "}"
     elif isinstance(value, rv_frozen):
         arguments = [*map(describe, value.args)]
@@ -51,8 +54,13 @@ def describe(value: Any) -> str:
         text = f"PerLayer({describe(value.values)}, depth={value.depth!r})"
     elif callable(value) and hasattr(value, "__qualname__"):
         text = f"{value.__module__}.{value.__qualname__}"
+        if "<lambda>" in text:
+            code = value.__code__
+            text += f" {digest([code.co_code.hex(), repr(code.co_consts)])}"
     else:
-        text = f"{type(value).__name__} {describe_data(value)}"
+        text = type(value).__name__
+        with suppress(ValueError):
+            text = f"{text} {describe_data(value)}"
     return text if len(text) <= MAX_LENGTH else f"{text[:60]}... {digest(text)}"
 
 
@@ -65,7 +73,7 @@ def _describe_changes(estimator):
     described = {
         name: describe(value)
         for name, value in estimator.get_params(deep=False).items()
-        if name not in WITHOUT_INFLUENCE
+        if name not in _list_without_influence(estimator)
     }
     return [f"{n}={text}" for n, text in described.items() if text != defaults.get(n)]
 
@@ -85,11 +93,19 @@ def describe_data(value: Any) -> str:
     ----------
     value : object
         Such as images, labels or splits.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be pickled, so that nobody could tell it from others.
     """
     try:
         text = joblib.hash(value, coerce_mmap=True)[:12]
-    except Exception:  # whatever pickling it may raise
-        text = "of unknown content"
+    except Exception as error:  # whatever pickling it may raise
+        raise ValueError(
+            f"a {type(value).__name__} that cannot be pickled cannot be told from "
+            f"others, so that nothing can be kept of it: {error}"
+        ) from error
     shape = getattr(value, "shape", None)
     if shape is None and hasattr(value, "__len__"):
         shape = f"{len(value)} items"
@@ -104,12 +120,15 @@ def describe_space(space: SearchSpace) -> Fingerprint:
     space : SearchSpace
         The space, perhaps a narrowed one.
     """
-    ranges = {f"space's {name}": describe(r) for name, r in space.ranges.items()}
-    return ranges | {
-        f"space's {name}": f"{describe(d.distribution)} from {d.low} to {d.high}"
-        for name, d in space.dimensions.items()
-        if d.distribution is not None
-    }
+    described = {}
+    for name, dimension in space.dimensions.items():
+        values = dimension.distribution
+        if isinstance(dimension, Discrete):
+            values = dimension.levels
+        window = f"from {dimension.low} to {dimension.high}"
+        described[f"space's {name}"] = f"{describe(values)} {window}"
+    # What has a single value is no dimension.
+    return {f"space's {n}": describe(r) for n, r in space.ranges.items()} | described
 
 
 def describe_params(estimator: Any, ignore: set[str]) -> Fingerprint:
@@ -123,19 +142,30 @@ def describe_params(estimator: Any, ignore: set[str]) -> Fingerprint:
     ignore : set of str
         Parameters that are left out.
     """
-    return {"estimator": type(estimator).__name__} | {
-        f"estimator's {name}": describe(_name_steps(value))
-        for name, value in estimator.get_params(deep=True).items()
-        if name not in ignore and name.rpartition("__")[2] not in WITHOUT_INFLUENCE
-    }
+    params = estimator.get_params(deep=True)
+    owned = {id(value) for value in params.values()}
+    described = {"estimator": type(estimator).__name__}
+    for name, value in params.items():
+        owner, _, own_name = name.rpartition("__")
+        ignored = _list_without_influence(params.get(owner, estimator))
+        if name not in ignore and own_name not in ignored:
+            described[f"estimator's {name}"] = describe(_name_owned(value, owned))
+    return described
 
 
-def _name_steps(value):
-    """Return the names of estimators: their parameters are described one by one."""
-    if isinstance(value, BaseEstimator):
+def _list_without_influence(estimator):
+    """Return the parameters of an estimator that change no score but by rounding."""
+    listed = {*WITHOUT_INFLUENCE}
+    listed |= {*getattr(estimator, "parameters_without_influence", ())}
+    return listed | {"memory"} if isinstance(estimator, Pipeline) else listed
+
+
+def _name_owned(value, owned):
+    """Return the names of estimators whose parameters are described one by one."""
+    if isinstance(value, BaseEstimator) and id(value) in owned:
         return type(value).__name__
     if isinstance(value, list | tuple):
-        return [_name_steps(part) for part in value]
+        return [_name_owned(part, owned) for part in value]
     return value
 
 

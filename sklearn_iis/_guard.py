@@ -85,9 +85,9 @@ class Guard(AbstractContextManager):
 
     def __exit__(self, kind, error, traceback):
         search = self.search
-        if kind is KeyboardInterrupt and self.context is not None:
+        if isinstance(error, KeyboardInterrupt) and self.context is not None:
             # The interrupt is what the user is to be told.
-            with suppress(SearchAborted):
+            with suppress(Exception, SearchAborted):
                 self._fill_results(self.context)
         del search._run_search, search._format_results
         if isinstance(error, SearchAborted):
@@ -105,17 +105,13 @@ class Guard(AbstractContextManager):
             As the search takes them.
         """
         args = (X,) if y is None else (X, y)
-        begun: dict[str, int] = {}
         while True:
             try:
                 self.search.fit(*args, **params)
                 return
             except BrokenProcessPool:
-                before = begun
-                if self.context is not None:
-                    begun = self.context.in_flight.count_begins()
-                # Otherwise it was no evaluation that died.
-                if all(n <= before.get(key, 0) for key, n in begun.items()):
+                # With nothing under way it was no evaluation that died.
+                if self.context is None or not self.context.in_flight.bury():
                     raise
                 self._batches.clear()
                 if self.on_restart is not None:

@@ -128,7 +128,7 @@ def split_budget(n_iter: int | Sequence[int], n_stages: int) -> list[int]:
         raise ValueError(
             f"n_iter={n_iter!r} must give each of {n_stages} stages a whole number > 0"
         )
-    return budgets
+    return [int(n) for n in budgets]
 
 
 def default_sizes(X: Any) -> list[int | tuple[int, int]]:

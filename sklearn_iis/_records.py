@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,8 +108,8 @@ class Records(Protocol):
     def reload(self) -> None:
         """Forget what this process remembers: others may have added to it."""
 
-    def begin(self, evaluation: Evaluation, end: float) -> Monitor:
-        """Return what follows the fit of an evaluation that has to end in time."""
+    def begin(self, evaluation: Evaluation) -> Monitor:
+        """Return what follows the fit of an evaluation."""
 
     def add(self, evaluation: Evaluation, record: Record) -> None:
         """Keep the record of an evaluation that has come to its end."""
@@ -141,9 +142,9 @@ class TemporaryRecords:
     def reload(self) -> None:
         """Do nothing: what others have added is found."""
 
-    def begin(self, evaluation: Evaluation, end: float) -> Monitor:
-        """Return what follows the fit of an evaluation that has to end in time."""
-        return Monitor(end)
+    def begin(self, evaluation: Evaluation) -> Monitor:
+        """Return what follows the fit of an evaluation."""
+        return Monitor()
 
     def add(self, evaluation: Evaluation, record: Record) -> None:
         """Keep the record of an evaluation that has come to its end."""
@@ -157,8 +158,52 @@ class TemporaryRecords:
         return Path(self.directory, f"{key}.record")
 
 
+class NoRecords(Records):
+    """Nothing is kept, as evaluations cannot be told apart."""
+
+    def find(self, key: str) -> Record | None:
+        """Return None."""
+        return None
+
+    def reload(self) -> None:
+        """Do nothing."""
+
+    def begin(self, evaluation: Evaluation) -> Monitor:
+        """Return what follows the fit of an evaluation."""
+        return Monitor()
+
+    def add(self, evaluation: Evaluation, record: Record) -> None:
+        """Do nothing."""
+
+    def drop(self, evaluation: Evaluation) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Says that an evaluation is under way, as long as the file is there.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; it outlives its process.
+
+    lock : int
+        A file descriptor whose lock does not.
+    """
+
+    path: Path
+    lock: int
+
+    def remove(self) -> None:
+        """Remove the mark of an evaluation that has come to its end."""
+        with suppress(OSError):
+            self.path.unlink()
+        os.close(self.lock)
+
+
 class InFlight:
-    """Marks of the evaluations that are under way; they outlive a worker.
+    """Marks of the evaluations that are under way.
 
     A worker that is killed takes its pool and all that runs there with it. What was
     under way is tried once more, but alone: with a lock that all evaluations share and
@@ -174,7 +219,11 @@ class InFlight:
     def __init__(self, directory: str):
         self.directory = directory
 
-    def enter(self, key: str) -> int | None:
+    def has_died_twice(self, key: str) -> bool:
+        """Return whether an evaluation is not to be tried again."""
+        return self._count_deaths(key) >= MAX_DEATHS
+
+    def enter(self, key: str) -> Mark | None:
         """Mark an evaluation as under way, once it may start.
 
         Parameters
@@ -184,37 +233,45 @@ class InFlight:
 
         Returns
         -------
-        lock : int or None
-            For :meth:`leave`. None if it has died too often to be tried again.
+        mark : Mark or None
+            None if it cannot be marked: without the directory, or a lock.
         """
+        path = Path(self.directory, f"{key}-{uuid.uuid4().hex}.mark")
         try:
             lock = os.open(Path(self.directory, "lock"), os.O_CREAT | os.O_RDWR)
         except OSError:
-            return -1
-        n_deaths = self._count_deaths(key)
-        if n_deaths >= MAX_DEATHS:
+            return None
+        try:
+            if fcntl is not None:
+                alone = self._count_deaths(key) > 0
+                fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            path.touch()
+        except OSError:
             os.close(lock)
             return None
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX if n_deaths else fcntl.LOCK_SH)
-        with open(self._path(key), "ab") as mark:
-            mark.write(b"+")
-        return lock
+        return Mark(path, lock)
 
-    def leave(self, key: str, lock: int) -> None:
-        """Remove the mark of an evaluation that has come to its end."""
-        if lock != -1:
-            self._path(key).unlink(missing_ok=True)
-            os.close(lock)
+    def bury(self) -> int:
+        """Note the deaths of all that was under way, when no worker is left.
 
-    def count_begins(self) -> dict[str, int]:
-        """Return how often evaluations were begun that did not come to an end."""
-        marks = Path(self.directory).glob("*.mark")
-        return {mark.stem: mark.stat().st_size for mark in marks}
+        Returns
+        -------
+        n_deaths : int
+            How many evaluations that were.
+        """
+        marks = list(Path(self.directory).glob("*.mark"))
+        for mark in marks:
+            key = mark.stem.rpartition("-")[0]
+            with open(self._deaths(key), "ab") as deaths:
+                deaths.write(b"+")
+            mark.unlink()
+        return len(marks)
 
     def _count_deaths(self, key):
-        path = self._path(key)
-        return path.stat().st_size if path.exists() else 0
+        try:
+            return self._deaths(key).stat().st_size
+        except OSError:
+            return 0
 
-    def _path(self, key):
-        return Path(self.directory, f"{key}.mark")
+    def _deaths(self, key):
+        return Path(self.directory, f"{key}.deaths")

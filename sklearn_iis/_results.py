@@ -74,7 +74,7 @@ def combine_results(
 
 
 def rank(scores: np.ndarray, pruned: np.ndarray | None = None) -> np.ndarray:
-    """Return the ranks of scores, from 1; pruned and then failed ones come last."""
+    """Return the ranks of scores, from 1; pruned ones, and then NaN, come last."""
     if np.isnan(scores).all():
         return np.ones(len(scores), dtype=np.int32)
     if pruned is not None:

@@ -38,7 +38,7 @@ from sklearn_iis._fingerprint import (
 from sklearn_iis._guard import Guard, NothingFinishedError
 from sklearn_iis._plan import FitPlan, default_sizes, split_budget
 from sklearn_iis._progress import StageProgress
-from sklearn_iis._records import TemporaryRecords
+from sklearn_iis._records import NoRecords, TemporaryRecords
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._results import combine_results, metric_names
 from sklearn_iis._space import Candidate, SearchSpace, distinct
@@ -322,6 +322,11 @@ class IISSearchCV(BaseSearchCV):
         "pruner": [StrOptions({"median"}), HasMethods("prune"), None],
     }
 
+    # Parameters that do not change what is found; some may hold a password.
+    parameters_without_influence = (
+        *("storage", "study_name", "timeout", "trial_timeout", "pre_dispatch"),
+    )
+
     def __init__(
         self,
         estimator,
@@ -479,7 +484,9 @@ class IISSearchCV(BaseSearchCV):
 
     def _run_stage(self, plan, stage, space, seeds, random_state, callback_ctx, bars):
         """Fit the search of a stage, and add its results to those of the others."""
-        with TemporaryDirectory(dir=plan.directory) as directory:
+        with TemporaryDirectory(
+            dir=plan.directory, ignore_cleanup_errors=True
+        ) as directory:
             records, known, random_state = self._open_records(
                 plan, stage, space, seeds, random_state, directory
             )
@@ -513,12 +520,19 @@ class IISSearchCV(BaseSearchCV):
             )
             X = self._resize_once(plan.X, space, plan.size_param, plan.sizes[stage])
             stage_ctx = callback_ctx.subcontext(task_name=plan.where(stage))
+
+            def on_restart():
+                if bars:
+                    bars.restart_stage()
+                if plan.studies is not None:
+                    plan.studies.end_dead_trials(stage)
+
             try:
                 with Guard(
                     search,
                     context,
                     can_prune=self.pruner is not None,
-                    on_restart=bars.restart_stage if bars else None,
+                    on_restart=on_restart,
                 ) as guard:
                     self._fit_in_context(
                         stage_ctx, search, guard.fit, X, plan.y, stage_params
@@ -526,6 +540,8 @@ class IISSearchCV(BaseSearchCV):
             finally:
                 # What belongs to this fit, and may hold a password.
                 search.estimator.context = None
+                if context is not None:
+                    context.forget()
                 # Also what was measured before an interrupt.
                 if hasattr(search, "cv_results_"):
                     self.stages_.append(search)
@@ -595,17 +611,26 @@ class IISSearchCV(BaseSearchCV):
             "scoring": describe(self.scoring),
             "error_score": describe(self.error_score),
             "return_train_score": describe(self.return_train_score),
+            **self._describe_routing(),
+        }
+
+    def _describe_routing(self):
+        if not _routing_enabled():
+            return {}
+        return {
+            "the metadata routing": describe(self.get_metadata_routing()._serialize())
         }
 
     def _describe_settings(self):
         """Return what the candidates depend on, besides sizes and budgets."""
-        names = ["search", "search_params", "size_param", "keep", "margin", "floor"]
-        names += ["n_seeds", "size_dependent", "pruner"]
+        names = ["search", "size_param", "keep", "margin", "floor", "n_seeds"]
+        names += ["size_dependent", "pruner"]
         if isinstance(self.random_state, Integral):
             names.append("random_state")
         guide = self.refit if isinstance(self.refit, str) else None
         return {name: describe(getattr(self, name)) for name in names} | {
-            "the metric to refit by": describe(guide)
+            "search_params": describe(self.search_params or None),
+            "the metric to refit by": describe(guide),
         }
 
     def _open_records(self, plan, stage, space, seeds, random_state, directory):
@@ -614,9 +639,10 @@ class IISSearchCV(BaseSearchCV):
         That is candidates to be measured after the seeds, and the random state.
         """
         if plan.studies is None:
-            # What cannot be told apart goes where it is not found.
-            folder = directory if plan.can_tell_splits else os.path.join(directory, "-")
-            return TemporaryRecords(folder), [], random_state
+            records = (
+                TemporaryRecords(directory) if plan.can_tell_splits else NoRecords()
+            )
+            return records, [], random_state
         from sklearn_iis._studies import StudyRecords, make_pruner
 
         study_id, known, random_state = plan.studies.begin_stage(
@@ -641,10 +667,10 @@ class IISSearchCV(BaseSearchCV):
         if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
             return search.estimator.context
         for name in ("storage", "timeout", "trial_timeout", "pruner"):
-            if (value := getattr(self, name)) is not None:
+            if getattr(self, name) is not None:
                 raise TypeError(
-                    f"{name}={value!r} needs a search whose fit takes parameters for "
-                    f"the estimator, which {type(search).__name__} does not"
+                    f"{name} needs a search whose fit takes parameters for the "
+                    f"estimator, which that of {type(search).__name__} does not"
                 )
         search.estimator.context = None
         return None

@@ -7,6 +7,8 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,14 +36,16 @@ from sklearn_iis._storage import SharedStorage, StorageError
 
 # User attributes of studies, and that of trials by which they are found again.
 CALL = "sklearn_iis call"
-PLAN = "sklearn_iis plan"
+RANDOM_STATE = "sklearn_iis random_state"
 EVALUATION = "sklearn_iis evaluation"
 
 # How long, in seconds, to wait for what another search writes that has just begun.
 PATIENCE = 10
 
-# The longest traceback that is kept: some databases have no room for more.
+# The bytes of a traceback that are kept, and the digits of what is told of an epoch:
+# MySQL has room for 64 kB, which is about 1000 epochs.
 MAX_ERROR = 20_000
+HISTORY_DIGITS = 6
 
 # How many stages a process remembers, as several searches may run in it at once.
 N_REMEMBERED = 8
@@ -109,15 +113,15 @@ class StudyRecords:
         """Forget what this process remembers: others may have added to it."""
         _read.pop((self.token, self.study_id), None)
 
-    def begin(self, evaluation: Evaluation, end: float) -> Monitor:
-        """Return what follows the fit of an evaluation that has to end in time."""
+    def begin(self, evaluation: Evaluation) -> Monitor:
+        """Return what follows the fit of an evaluation."""
         if self.pruner is None:
-            return Monitor(end)
+            return Monitor()
         trial = self._make_trial(evaluation, TrialState.RUNNING)
         with _aborting(), self.storage.errors():
             trial_id = self.storage.open().create_new_trial(self.study_id, trial)
         self._running[evaluation.key] = trial_id
-        return Monitor(end, partial(self._should_stop, trial_id))
+        return Monitor(should_stop=partial(self._should_stop, trial_id))
 
     def add(self, evaluation: Evaluation, record: Record) -> None:
         """Keep the record of an evaluation that has come to its end."""
@@ -140,6 +144,7 @@ class StudyRecords:
                 trial = self._make_trial(evaluation, state, score, record)
                 storage.create_new_trial(self.study_id, trial)
         if (self.token, self.study_id) in _read:
+            record = replace(record, history=[])
             _read[self.token, self.study_id][evaluation.key] = record
 
     def drop(self, evaluation: Evaluation) -> None:
@@ -217,10 +222,14 @@ def make_distribution(dimension: Continuous | Discrete) -> BaseDistribution:
     """
     if isinstance(dimension, Continuous):
         low, high = dimension.range
-        return FloatDistribution(low, high, log=is_log(dimension))
+        # What begins at 0 has no logarithm there.
+        return FloatDistribution(low, high, log=low > 0 and is_log(dimension))
+    levels = dimension.levels
+    if isinstance(levels, range):
+        return IntDistribution(levels[0], levels[-1], log=is_log(dimension))
     values = [dimension.decode(code) for code in range(int(dimension.n_levels))]
     first = values[0]
-    if isinstance(first, int) and values == list(range(first, first + len(values))):
+    if type(first) is int and values == list(range(first, first + len(values))):
         return IntDistribution(first, values[-1], log=is_log(dimension))
     choices = [
         value if value is None or isinstance(value, bool | int | float | str) else None
@@ -275,6 +284,8 @@ class SearchStudies:
         self.fingerprint = call | settings
         self.sizes = [describe(size) for size in sizes]
         self.budgets = list(budgets)
+        # How many trials of each stage a larger budget goes on from.
+        self.n_known = [0] * len(self.budgets)
 
     def check(self) -> None:
         """Compare this call with the one that began the studies, if there was one.
@@ -291,7 +302,9 @@ class SearchStudies:
             study = self._find_study()
         before = self._wait_for_call(study)
         self._compare(before)
+        self.n_known[: len(before["n_known"])] = before["n_known"]
         if (before["sizes"], before["n_iter"]) != (self.sizes, self.budgets):
+            self._count_known(before["n_iter"])
             self._write_call(study._study_id)
 
     def begin_stage(
@@ -325,38 +338,44 @@ class SearchStudies:
 
         known : list of dict
             Candidates, in codes, that are to be measured after the seeds: if the budget
-            or the space differ from those of an earlier call, what was measured in that
-            one. In the same plan the search proposes them itself.
+            is larger than that of an earlier call, also of a stage before, what was
+            measured in that one. Otherwise the search proposes them itself.
 
         random_state : int
             What determines its candidates.
         """
         study_id = self._open_study(stage)
+        self.end_dead_trials(stage)
         with self.storage.errors():
             storage = self.storage.open()
-            _end_dead_trials(storage, study_id)
             trials = storage.get_all_trials(study_id, deepcopy=False)
-            asked = {
-                "n_iter": self.budgets[stage],
-                "space": digest(
-                    [(n, d.low, d.high) for n, d in space.dimensions.items()]
-                ),
-                "seeds": digest(seeds),
-            }
-            plan: Any = storage.get_study_user_attrs(study_id).get(PLAN)
-            if plan is None:
-                plan = asked | {"random_state": random_state, "n_trials": 0}
-                storage.set_study_user_attr(study_id, PLAN, plan)
-            elif {name: plan[name] for name in asked} != asked:
-                plan = plan | asked | {"n_trials": len(trials)}
-                storage.set_study_user_attr(study_id, PLAN, plan)
+            attributes = storage.get_study_user_attrs(study_id)
+            if RANDOM_STATE not in attributes:
+                storage.set_study_user_attr(study_id, RANDOM_STATE, random_state)
         known = distinct(
             dict(trial.user_attrs[EVALUATION]["codes"])
             for trial in trials
-            if trial.number < plan["n_trials"] and is_record(trial, self.call)
+            if trial.number < self.n_known[stage] and is_record(trial, self.call)
         )
-        known = [codes for codes in known if _is_in(space, codes)]
-        return study_id, known, plan["random_state"]
+        known = [codes for codes in known if space.project(codes) == codes]
+        return study_id, known, attributes.get(RANDOM_STATE, random_state)
+
+    def end_dead_trials(self, stage: int) -> None:
+        """Mark what workers of this machine left running when they were killed.
+
+        Parameters
+        ----------
+        stage : int
+            In which one.
+        """
+        with self.storage.errors():
+            storage = self.storage.open()
+            study_id = storage.get_study_id_from_name(self._study_name(stage))
+            for trial in storage.get_all_trials(
+                study_id, deepcopy=False, states=(TrialState.RUNNING,)
+            ):
+                if _is_dead(trial.user_attrs.get(EVALUATION, {}).get("worker", "")):
+                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _find_study(self):
         """Return the first study, or None."""
@@ -373,6 +392,9 @@ class SearchStudies:
         name = self._study_name(stage)
         with self.storage.errors():
             storage = self.storage.open()
+            # A journal grows with every attempt to create it again.
+            with suppress(KeyError):
+                return storage.get_study_id_from_name(name)
             try:
                 with optuna_errors_only():
                     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
@@ -388,9 +410,24 @@ class SearchStudies:
             "fingerprint": self.fingerprint,
             "sizes": self.sizes,
             "n_iter": self.budgets,
+            "n_known": self.n_known,
         }
         with self.storage.errors():
             self.storage.open().set_study_user_attr(study_id, CALL, call)
+
+    def _count_known(self, budgets):
+        """Have the stages go on from what they have, from the first larger budget on.
+
+        The spaces and seeds of the stages after it may become others.
+        """
+        is_raised = False
+        for stage, before in enumerate(budgets):
+            is_raised = is_raised or self.budgets[stage] > before
+            if is_raised:
+                with self.storage.errors(), suppress(KeyError):
+                    storage = self.storage.open()
+                    study_id = storage.get_study_id_from_name(self._study_name(stage))
+                    self.n_known[stage] = storage.get_n_trials(study_id)
 
     def _wait_for_call(self, study):
         """Return the call that began a study; write it if that was killed before."""
@@ -420,25 +457,27 @@ class SearchStudies:
                 f"sizes were {', '.join(before['sizes'])} and are "
                 f"{', '.join(self.sizes)}; larger ones may be added"
             )
-        else:
-            differences += [
-                f"n_iter of stage {stage} was {n} and is {self.budgets[stage]}; it may "
-                "be raised"
-                for stage, n in enumerate(before["n_iter"])
-                if n > self.budgets[stage]
-            ]
+        elif any(
+            n > now for n, now in zip(before["n_iter"], self.budgets, strict=False)
+        ):
+            differences.append(
+                f"n_iter was {before['n_iter']} and is {self.budgets}, each number for "
+                "a stage; none of them may be lowered"
+            )
         if differences:
             listed = "\n".join(f"- {difference}" for difference in differences)
             raise ValueError(
                 f"the study {self.name!r} in {self.storage.name!r} was begun by "
                 f"another call:\n{listed}\nTo go on with it, call with the same; to "
-                "begin anew, choose another study_name."
+                "begin anew, as for each split of a cross-validation of searches, "
+                "choose another study_name."
             )
 
 
 def make_pruner(pruner: str | BasePruner | None) -> BasePruner | None:
     """Return a pruner by its name, or as it is."""
-    return MedianPruner() if isinstance(pruner, str) else pruner
+    # Some remember what they have seen.
+    return MedianPruner() if isinstance(pruner, str) else deepcopy(pruner)
 
 
 def is_record(trial: FrozenTrial, call: str) -> bool:
@@ -448,33 +487,19 @@ def is_record(trial: FrozenTrial, call: str) -> bool:
     return evaluation.get("call") == call and "scores" in trial.user_attrs
 
 
-def _is_in(space, codes):
-    try:
-        return space.project(codes) == space.active(codes)
-    except KeyError:  # it was measured where a range had a single value
+def _is_dead(worker):
+    """Return whether a worker is known not to be running any more."""
+    host, _, process = worker.rpartition(":")
+    # On Windows the signal 0 is not harmless.
+    if host != platform.node() or os.name == "nt":
         return False
-
-
-def _end_dead_trials(storage, study_id):
-    """Mark what workers of this machine left running when they were killed."""
-    host, _, _ = _this_worker().rpartition(":")
-    for trial in storage.get_all_trials(
-        study_id, deepcopy=False, states=(TrialState.RUNNING,)
-    ):
-        worker = trial.user_attrs.get(EVALUATION, {}).get("worker", "")
-        its_host, _, process = worker.rpartition(":")
-        if its_host == host and not _is_alive(int(process)):
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-
-def _is_alive(process):
     try:
-        os.kill(process, 0)
+        os.kill(int(process), 0)
     except ProcessLookupError:
-        return False
+        return True
     except OSError:
         pass
-    return True
+    return False
 
 
 def _this_worker():
@@ -489,13 +514,16 @@ def _to_attributes(record: Record) -> dict[str, Any]:
     if record.train_scores is not None:
         attributes["train_scores"] = _to_json(record.train_scores)
     if record.error is not None:
-        attributes["error"] = record.error[-MAX_ERROR:]
+        error = record.error.encode()[-MAX_ERROR:]
+        attributes["error"] = error.decode(errors="ignore")
+    if record.pruned:
+        attributes["pruned"] = True
     if record.time_limit is not None:
         attributes["time_limit"] = record.time_limit
     if record.history:
         names = dict.fromkeys(name for row in record.history for name in row)
         attributes["history"] = {
-            name: [_to_json(row.get(name)) for row in record.history] for name in names
+            name: [_shorten(row.get(name)) for row in record.history] for name in names
         }
     # Last, as a trial with scores is a record even if its worker is killed now.
     return attributes | {"scores": _to_json(record.scores)}
@@ -506,12 +534,12 @@ def _to_record(trial: FrozenTrial) -> Record:
     started = trial.datetime_start
     return Record(
         scores=_from_json(attributes["scores"]),
-        train_scores=_from_json(attributes.get("train_scores"), None),
+        train_scores=_from_json(attributes.get("train_scores")),
         started=0.0 if started is None else started.timestamp(),
         fit_time=attributes["seconds"]["fit"],
         score_time=attributes["seconds"]["score"],
         error=attributes.get("error"),
-        pruned=trial.state == TrialState.PRUNED,
+        pruned=attributes.get("pruned", False),
         time_limit=attributes.get("time_limit"),
     )
 
@@ -525,18 +553,25 @@ def _to_steps(history):
 
 
 def _to_json(value: Any) -> Any:
-    """Return scores, which may be NaN, as every database takes them."""
+    """Return scores, which may be NaN or infinite, as every database takes them."""
     if isinstance(value, dict):
         return {name: _to_json(score) for name, score in value.items()}
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else str(float(value))
     return value
 
 
-def _from_json(value: Any, missing: Any = math.nan) -> Any:
+def _from_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _from_json(score) for name, score in value.items()}
-    return missing if value is None else value
+    return float(value) if isinstance(value, str) else value
+
+
+def _shorten(value):
+    """Return what is told of an epoch with as many digits as anybody needs."""
+    if isinstance(value, float):
+        return _to_json(float(f"{value:.{HISTORY_DIGITS}g}"))
+    return value
 
 
 @contextmanager

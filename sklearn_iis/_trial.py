@@ -147,6 +147,9 @@ class Trial(BaseEstimator):
     def fit(self, X, y=None, **fit_params):
         """Fit a clone of the estimator, and keep the error if there is one."""
         self.run_ = self._begin(fit_params.pop(SAMPLE_INDICES, None))
+        if self.raise_errors and self.run_.record.error is not None:
+            self.run_.close(keep=False)
+            raise RuntimeError(self.run_.record.error)
         try:
             if self.run_.is_to_fit:
                 with self.run_.followed():
@@ -324,7 +327,9 @@ class TrialScorer:
         except Exception:
             if self.error_score == "raise":
                 raise
-            return self._all_failed(), format_exc()
+            error = format_exc()
+            _free_memory()
+            return self._all_failed(), error
 
     @property
     def _failed_score(self):

@@ -3,6 +3,7 @@
 import math
 import pickle
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn_iis._evaluation import (
     digest_indices,
     digest_train_sets,
 )
+from sklearn_iis._monitor import current_monitor
 from sklearn_iis._records import Record, TemporaryRecords
 
 SPLITS = [(np.arange(3), np.arange(3, 6)), (np.arange(3, 6), np.arange(3))]
@@ -67,14 +69,14 @@ def test_an_evaluation_that_was_finished_is_found(context):
     assert again.is_known
     assert not again.is_to_fit
     assert again.record.scores == 0.5
-    assert context.in_flight.count_begins() == {}
+    assert context.in_flight.bury() == 0
 
 
 def test_what_is_closed_without_being_kept_is_not_found(context):
     evaluation = context.identify({"a": 1}, {}, 0)
     context.begin(evaluation).close(keep=False)
     assert context.find(evaluation) is None
-    assert context.in_flight.count_begins() == {}
+    assert context.in_flight.bury() == 0
 
 
 def test_nothing_is_begun_when_the_time_is_up(context):
@@ -120,6 +122,23 @@ def test_what_took_too_long_is_measured_again_if_it_may_take_longer(context):
     for trial_timeout, is_found in [(4, True), (5, True), (6, False), (None, False)]:
         limited = replace(context, trial_timeout=trial_timeout)
         assert (limited.find(evaluation) is not None) == is_found
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_limited"), [(math.inf, True), (100, True), (1, False)]
+)
+def test_a_fit_is_late_by_the_limit_that_ended_it(context, seconds, is_limited):
+    """Whatever a second clock says."""
+    deadline = Deadline(time.time() + seconds)
+    context = replace(context, deadline=deadline, trial_timeout=2.0)
+    run = context.begin(context.identify({"a": 1}, {}, 0))
+    with suppress(TimeoutError), run.followed():
+        monitor = current_monitor()
+        assert monitor.end - time.time() == pytest.approx(min(2, seconds), abs=0.5)
+        monitor.end = 0
+        monitor.check_time()
+    assert (run.record.time_limit == 2.0) == is_limited
+    assert run.record.skipped == (not is_limited)
 
 
 def test_a_score_carries_its_record_between_processes():

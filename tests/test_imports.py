@@ -25,7 +25,7 @@ ALLOWED = {
     "_space": {"_dimension"},
     "_trial": {"_checkpoints", "_evaluation", "_records", "_space"},
     "_guard": {"_evaluation", "_records", "_results"},
-    "_fingerprint": {"_space"},
+    "_fingerprint": {"_dimension", "_space"},
     "_plan": {"_evaluation", "_space"},
     "_storage": {"_files"},
     "_quiet": set(),

@@ -8,6 +8,11 @@ import time
 
 import pytest
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from sklearn_iis._records import Evaluation, InFlight, Record, TemporaryRecords
 
 EVALUATION = Evaluation("key", {"rate": 0.5}, {}, 0)
@@ -28,21 +33,33 @@ def test_a_worker_without_the_directory_keeps_nothing(tmp_path):
     records.add(EVALUATION, Record())
     assert records.find("key") is None
     in_flight = InFlight(directory)
-    lock = in_flight.enter("key")
-    in_flight.leave("key", lock)
-    assert in_flight.count_begins() == {}
+    assert in_flight.enter("key") is None
+    assert in_flight.bury() == 0
 
 
 def test_marks_are_there_while_an_evaluation_is_under_way(tmp_path):
+    """The same one may be under way twice, if a search proposes it twice."""
     in_flight = InFlight(str(tmp_path))
-    first, second = in_flight.enter("a"), in_flight.enter("b")
-    assert in_flight.count_begins() == {"a": 1, "b": 1}
-    in_flight.leave("a", first)
-    assert in_flight.count_begins() == {"b": 1}
-    in_flight.leave("b", second)
-    assert in_flight.count_begins() == {}
+    marks = [in_flight.enter(key) for key in "aab"]
+    assert len(list(tmp_path.glob("*.mark"))) == 3
+    for mark in marks:
+        mark.remove()
+    assert not list(tmp_path.glob("*.mark"))
+    assert in_flight.bury() == 0
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.close(first)
+        os.close(marks[0].lock)
+
+
+@pytest.mark.skipif(fcntl is None, reason="there is no such lock on Windows")
+def test_without_a_lock_there_is_no_mark(tmp_path, monkeypatch):
+    """Some network file systems have none."""
+
+    def flock(*args):
+        raise OSError("No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert InFlight(str(tmp_path)).enter("key") is None
+    assert not list(tmp_path.glob("*.mark"))
 
 
 def start(directory, key):
@@ -50,8 +67,8 @@ def start(directory, key):
     code = (
         "import sys, time\n"
         "from sklearn_iis._records import InFlight\n"
-        f"lock = InFlight({str(directory)!r}).enter({key!r})\n"
-        "print('refused' if lock is None else 'entered', flush=True)\n"
+        f"mark = InFlight({str(directory)!r}).enter({key!r})\n"
+        "print('entered', flush=True)\n"
         "time.sleep(60)\n"
     )
     return subprocess.Popen(
@@ -66,22 +83,24 @@ def kill(process):
 
 
 def test_what_was_killed_is_tried_once_more_and_alone(tmp_path):
-    """It waits for the others, they wait for it, and the next time it is refused."""
+    """It waits for the others, they wait for it, and it has then died twice."""
     in_flight = InFlight(str(tmp_path))
     process = start(tmp_path, "deadly")
     assert process.stdout.readline() == "entered\n"
     kill(process)
-    assert in_flight.count_begins() == {"deadly": 1}
+    assert in_flight.bury() == 1
+    assert in_flight.bury() == 0
+    assert not in_flight.has_died_twice("deadly")
 
     neighbour = in_flight.enter("neighbour")
     process = start(tmp_path, "deadly")
     time.sleep(3)  # enough to enter, were it not for the neighbour
-    assert in_flight.count_begins() == {"deadly": 1, "neighbour": 1}
-    in_flight.leave("neighbour", neighbour)
+    assert len(list(tmp_path.glob("*.mark"))) == 1
+    neighbour.remove()
     assert process.stdout.readline() == "entered\n"
-    assert in_flight.count_begins() == {"deadly": 2}
     kill(process)
-
-    assert in_flight.enter("deadly") is None
+    assert in_flight.bury() == 1
+    assert in_flight.has_died_twice("deadly")
+    assert not in_flight.has_died_twice("neighbour")
     # The lock has vanished with the process.
-    in_flight.leave("neighbour", in_flight.enter("neighbour"))
+    in_flight.enter("neighbour").remove()

@@ -205,7 +205,7 @@ def test_choices_are_shown_so_that_they_can_be_read(values, shown):
         shown = CategoricalDistribution(
             ["sklearn.metrics._classification.accuracy_score"]
         )
-    distribution = make_distribution(make_dimension(values))
+    distribution = make_distribution(make_dimension("name", values))
     assert type(distribution) is type(shown)
     if isinstance(shown, FloatDistribution):
         bounds = (distribution.low, distribution.high)
@@ -223,6 +223,7 @@ def test_several_metrics_and_train_scores(journal):
         "return_train_score": True,
         "storage": journal,
         "sizes": None,
+        "size_param": None,
         "n_iter": 4,
         "estimator": LoggedClassifier(),
     }
@@ -462,9 +463,9 @@ REFUSED = {
     "budget": (
         {"n_iter": (5, 4)},
         fit,
-        ["n_iter of stage 0 was 6 and is 5; it may be raised"],
+        ["n_iter was [6, 3] and is [5, 4]"],
     ),
-    "late budget": ({"n_iter": (6, 2)}, fit, ["n_iter of stage 1 was 3 and is 2"]),
+    "late budget": ({"n_iter": (6, 2)}, fit, ["n_iter was [6, 3] and is [6, 2]"]),
     "search": ({"search": "tpe"}, fit, ["search was 'random' and is 'tpe'"]),
     "setting": ({"keep": 0.5}, fit, ["keep was 0.25 and is 0.5"]),
     "scoring": (
@@ -482,7 +483,7 @@ REFUSED = {
     "several": (
         {"keep": 0.5, "random_state": 1, "n_iter": (5, 4)},
         fit,
-        ["keep was", "random_state was", "n_iter of stage 0 was"],
+        ["keep was", "random_state was", "n_iter was"],
     ),
 }
 

@@ -229,6 +229,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "warm_start": ["boolean"],
     }
 
+    # Parameters that change no score but by rounding.
+    parameters_without_influence = ("device",)
+
     # Parameters that count what earlier calls of `fit` did if `warm_start`.
     warm_start_parameters = ("max_epochs",)
 
