@@ -16,6 +16,7 @@ from scipy.stats import loguniform, randint
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import ShuffleSplit
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, PerLayer
 from sklearn_iis.datasets import make_shapes
@@ -48,7 +49,8 @@ def run_search(storage, n_iter=N_ITER):
         study_name="iis",
         random_state=0,
     )
-    with warnings.catch_warnings():
+    # Two threads wait for each other all the time if the machine is busy.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", FitFailedWarning)
         search.fit(images, labels)
 

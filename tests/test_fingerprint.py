@@ -21,13 +21,14 @@ from scipy.stats import (
     rv_histogram,
     uniform,
 )
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_iis import PerLayer, SearchSpace
+from sklearn_iis import CNNClassifier, PerLayer, SearchSpace
 from sklearn_iis._fingerprint import (
     MAX_LENGTH,
     describe,
@@ -192,10 +193,11 @@ def test_nothing_raises(value):
     assert " at 0x" not in text
 
 
-def test_a_lambda_is_told_by_where_it_was_made():
-    assert describe(lambda: None).endswith(
-        "a_lambda_is_told_by_where_it_was_made.<locals>.<lambda>"
-    )
+def test_a_lambda_is_told_by_where_it_was_made_and_by_its_code():
+    functions = [lambda x: x, lambda x: x * 0, lambda x: x]
+    one, other, same = (describe(function) for function in functions)
+    assert ".<locals>.<lambda> " in one
+    assert one == same != other
 
 
 def test_each_hyperparameter_is_described():
@@ -261,3 +263,51 @@ def test_digests():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
     assert digest([1, 2]) != digest([2, 1])
+
+
+@pytest.mark.parametrize("values", [[16, 48, 64], [16, 64], [16, 32, 65]])
+@pytest.mark.parametrize("wrap", [list, lambda values: PerLayer(values, depth="n")])
+def test_lists_are_told_by_all_their_values(values, wrap):
+    """The codes of candidates are indices."""
+    one, other = (
+        describe_space(SearchSpace({"n": [1, 2], "x": wrap(levels)}))
+        for levels in ([16, 32, 64], values)
+    )
+    assert find_differences(one, other)
+
+
+class Ensemble(BaseEstimator):
+    """Has estimators among its parameters that `get_params` does not look into."""
+
+    def __init__(self, models=(), memory=1, device="cpu"):
+        self.models = models
+        self.memory = memory
+        self.device = device
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"models": [DecisionTreeClassifier(max_depth=9)]},
+        {"memory": 2},
+        {"device": "gpu"},
+    ],
+)
+def test_parameters_of_others_are_told_whatever_they_are_called(params):
+    ensemble = Ensemble(models=[DecisionTreeClassifier(max_depth=1)])
+    before = describe_params(ensemble, set())
+    assert find_differences(
+        before, describe_params(ensemble.set_params(**params), set())
+    )
+
+
+def test_the_device_of_a_network_has_no_influence():
+    pipeline = make_pipeline(CNNClassifier(device="cpu"))
+    before = describe_params(pipeline, set())
+    pipeline.set_params(cnnclassifier__device="cuda")
+    assert describe_params(pipeline, set()) == before
+
+
+def test_data_that_cannot_be_told_from_others_are_refused():
+    with pytest.raises(ValueError, match="a list that cannot be pickled"):
+        describe_data([threading.Lock()])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from joblib import parallel_config
 from optuna.pruners import MedianPruner, ThresholdPruner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -51,7 +52,8 @@ class FixedSearch(BaseSearchCV):
 
     def _run_search(self, evaluate_candidates):
         for candidate in self.candidates:
-            evaluate_candidates([candidate])
+            batch = candidate if isinstance(candidate, list) else [candidate]
+            evaluate_candidates(batch)
 
 
 def failing_at_first(estimator, X, y):
@@ -204,6 +206,29 @@ def test_what_is_killed_once_succeeds_the_next_time(name, tmp_path):
     assert Path(killed).exists()
     assert scores(results) == scores(expected)
     assert set(results["error"]) == {None}
+
+
+def test_what_is_killed_ends_the_search_if_errors_should(tmp_path):
+    search = make_search(
+        tmp_path, {"rate": [1e-3, 1e-2]}, deadly=2e-3, n_iter=2, n_jobs=2
+    )
+    with pytest.raises(RuntimeError, match="was killed twice"):
+        search.set_params(error_score="raise").fit(X, y)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_the_same_evaluation_may_run_several_times_at_once(backend, tmp_path):
+    """As the search proposes it twice, or splits differ in their test data only."""
+
+    def make_repeating(estimator, space, *, n_iter, scoring, cv, n_jobs, **settings):
+        candidates = space.sample(1, random_state=0) * 3
+        return FixedSearch(estimator, [candidates], scoring=scoring, cv=cv)
+
+    train = np.arange(10)
+    cv = [(train, np.arange(10, 15)), (train, np.arange(15, 20))]
+    search = make_search(tmp_path, search=make_repeating, seconds=0.05, cv=cv, n_jobs=4)
+    with parallel_config(backend, n_jobs=4):
+        assert set(search.fit(X, y).cv_results_["error"]) == {None}
 
 
 # Time
