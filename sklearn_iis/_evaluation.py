@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from sklearn_iis._monitor import Monitor, monitored
-from sklearn_iis._records import Evaluation, InFlight, Mark, Record, Records
+from sklearn_iis._records import (
+    Evaluation,
+    InFlight,
+    Mark,
+    Record,
+    Records,
+    SearchAborted,
+)
 from sklearn_iis._space import Candidate
 
 # The parameter of `fit` by which a trial knows its split: the indices of all samples,
@@ -274,6 +281,9 @@ class RecordedRun(Run):
                 self.context.end(self.evaluation, self.record)
             else:
                 self.context.records.drop(self.evaluation)
+        except Exception as error:
+            # scikit-learn would take it for a candidate that fails.
+            raise SearchAborted(error) from error
         finally:
             if self.mark is not None:
                 self.mark.remove()

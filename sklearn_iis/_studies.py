@@ -118,7 +118,7 @@ class StudyRecords:
         if self.pruner is None:
             return Monitor()
         trial = self._make_trial(evaluation, TrialState.RUNNING)
-        with _aborting(), self.storage.errors():
+        with self._storing():
             trial_id = self.storage.open().create_new_trial(self.study_id, trial)
         self._running[evaluation.key] = trial_id
         return Monitor(should_stop=partial(self._should_stop, trial_id))
@@ -130,7 +130,7 @@ class StudyRecords:
         if record.error is not None:
             state, score = TrialState.FAIL, None
         trial_id = self._running.pop(evaluation.key, None)
-        with _aborting(), self.storage.errors():
+        with self._storing():
             storage = self.storage.open()
             if trial_id is not None:
                 try:
@@ -159,7 +159,7 @@ class StudyRecords:
                     )
 
     def _read(self):
-        with _aborting(), self.storage.errors():
+        with self._storing():
             trials = self.storage.open().get_all_trials(self.study_id, deepcopy=False)
         return {
             trial.user_attrs[EVALUATION]["key"]: _to_record(trial)
@@ -168,14 +168,32 @@ class StudyRecords:
         }
 
     def _should_stop(self, trial_id, epoch, score):
-        with _aborting(), self.storage.errors():
-            storage = self.storage.open()
-            storage.set_trial_intermediate_value(trial_id, epoch, score)
-            name = storage.get_study_name_from_id(self.study_id)
-            study = optuna.load_study(
-                study_name=name, storage=storage, sampler=RandomSampler()
-            )
-            return self.pruner.prune(study, storage.get_trial(trial_id))
+        try:
+            with self._storing():
+                storage = self.storage.open()
+                storage.set_trial_intermediate_value(trial_id, epoch, score)
+                trial = storage.get_trial(trial_id)
+                name = storage.get_study_name_from_id(self.study_id)
+                study = optuna.load_study(
+                    study_name=name, storage=storage, sampler=RandomSampler()
+                )
+        except UpdateFinishedTrialError:
+            raise RuntimeError(
+                "the trial was ended by hand, as by a button of optuna-dashboard"
+            ) from None
+        return self.pruner.prune(study, trial)
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Have a failure of the storage end the search, not the candidate."""
+        try:
+            with self.storage.errors():
+                yield
+        except StorageError as error:
+            raise SearchAborted(error) from error
+        except KeyError as error:
+            message = f"storage {self.storage.name!r}: the study was deleted meanwhile"
+            raise SearchAborted(StorageError(message)) from error
 
     def _make_trial(self, evaluation, state, score=None, record=None):
         # Few attributes, as databases take a while for each.
@@ -572,15 +590,3 @@ def _shorten(value):
     if isinstance(value, float):
         return _to_json(float(f"{value:.{HISTORY_DIGITS}g}"))
     return value
-
-
-@contextmanager
-def _aborting() -> Iterator[None]:
-    """Have a failure of the storage end the search, not the candidate."""
-    try:
-        yield
-    except StorageError as error:
-        raise SearchAborted(error) from error
-    except KeyError as error:
-        deleted = StorageError("the study in the storage was deleted meanwhile")
-        raise SearchAborted(deleted) from error

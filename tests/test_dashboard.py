@@ -136,7 +136,6 @@ def test_a_search_that_goes_on_through_the_api(locate, tmp_path):
         ]
         assert count_trials(studies) == [*N_ITER]
         assert TrialState.FAIL in {trial.state for trial in studies[0].trials}
-        check_api(address, studies)
         run_search(storage, MORE)
         studies = load_studies(storage)
         assert count_trials(studies)[0] == MORE[0]
