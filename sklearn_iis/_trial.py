@@ -163,7 +163,7 @@ class Trial(BaseEstimator):
             self.run_.close(keep=False)
             raise
         if self.run_.record.error is not None:
-            _free_memory()
+            _free_memory(self.run_.record.error)
         return self
 
     def identify(
@@ -328,7 +328,7 @@ class TrialScorer:
             if self.error_score == "raise":
                 raise
             error = format_exc()
-            _free_memory()
+            _free_memory(error)
             return self._all_failed(), error
 
     @property
@@ -372,8 +372,10 @@ def _as_number(score):
     return score
 
 
-def _free_memory():
-    """Free what a failed fit has left, also in torch's cache on the GPU."""
+def _free_memory(error):
+    """Free what is left of a fit that found no memory, also in torch's GPU cache."""
+    if "memory" not in error.rstrip().rpartition("\n")[2].lower():
+        return  # to look for garbage takes longer than many fits
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -460,16 +460,23 @@ def test_out_of_memory_fails_one_candidate_only(images):
     assert np.isfinite(fitting).all()
 
 
-def test_the_gpus_cache_is_emptied_after_a_failure_only(monkeypatch):
+class Failing(FormulaClassifier):
+    def fit(self, X, y):
+        raise {"a": ValueError("no"), "b": RuntimeError("CUDA out of memory. Tried")}[
+            self.kind
+        ]
+
+
+def test_the_gpus_cache_is_emptied_when_there_was_no_memory(monkeypatch):
     """There is no GPU here: torch is told that one is in use."""
     import torch
 
     emptied = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
-    for rate, n_times in [(0.5, 0), (0.0, 1)]:
-        trial = Trial(FormulaClassifier(fails_below=1e-3), SearchSpace(SPACE))
-        trial.set_params(**{**CODES, "rate": rate}).fit(X, y)
+    for kind, n_times in [("a", 0), ("b", 1)]:
+        trial = Trial(Failing(kind=kind), SearchSpace({"rate": [1e-2, 1e-1]}))
+        trial.set_params(rate=0).fit(X, y)
         assert len(emptied) == n_times
 
 

@@ -3,8 +3,6 @@
 import functools
 import random
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -15,6 +13,7 @@ from tests.resume_child import (
     count_fits,
     finish,
     fit,
+    light_garbage,
     make_search,
     read_finished,
     read_log,
@@ -35,18 +34,16 @@ RUNS = [(search, storage) for search in SEARCHES for storage in STORAGES]
 RUNS.remove(("smac", "sqlite"))  # 20 are enough
 
 
-# Its candidates differ between processes whose strings have other hashes, which those
-# that a server forks have in common.
-DEPENDS_ON_HASHES = ["smac"]
+@pytest.fixture(autouse=True, scope="module")
+def _light_garbage():
+    with light_garbage():
+        yield
 
 
 @functools.cache
 def uninterrupted(search):
     """The results without a storage."""
-    if search not in DEPENDS_ON_HASHES:
-        return fit(make_search(search)).cv_results_
-    with TemporaryDirectory() as name, started(Path(name), search=search) as process:
-        return finish(process, Path(name))
+    return fit(make_search(search)).cv_results_
 
 
 def count_evaluations(results):
@@ -122,10 +119,3 @@ def test_killed_searches_go_on(search, storage, tmp_path):
         if n_amid:
             return
     pytest.fail("each of the kills came too early or too late")
-
-
-@pytest.mark.xfail(strict=False, reason="SMAC's local search goes through a set")
-@pytest.mark.parametrize("search", DEPENDS_ON_HASHES)
-def test_candidates_do_not_depend_on_the_hashes_of_strings(search):
-    """They differ from process to process, and what was killed goes on in another."""
-    assert_same(fit(make_search(search)).cv_results_, uninterrupted(search))

@@ -249,7 +249,7 @@ def test_nothing_is_printed(tmp_path):
         (None, TypeError, "got None"),
         (b"run.journal", TypeError, "got b'run"),
     ],
-    ids=str,
+    ids=lambda value: "" if isinstance(value, InMemoryStorage) else str(value),
 )
 def test_what_is_no_shared_storage_is_refused(storage, error, message, tmp_path):
     with pytest.raises(error, match=message) as caught:

@@ -150,6 +150,7 @@ class StageSMACSearchCV(BaseStageSearchCV):
             facade = Facade(
                 scenario,
                 model=_make_forest(scenario),
+                acquisition_maximizer=_make_maximizer(scenario),
                 initial_design=Facade.get_initial_design(
                     scenario, n_configs=0, additional_configs=initial
                 ),
@@ -240,6 +241,23 @@ def _make_forest(scenario):
         n_jobs=1,
         seed=scenario.seed,
     )
+
+
+def _make_maximizer(scenario):
+    """Return what maximises the expected improvement in SMAC's facade.
+
+    SMAC takes the points to start from out of a set, so that what is found depends on
+    the hashes of strings, which differ from process to process.
+    """
+    maximizer = Facade.get_acquisition_maximizer(scenario)
+    local_search = maximizer._local_search
+    find_points = local_search._get_init_points_from_previous_configs
+
+    def find_sorted_points(*args, **kwargs):
+        return sorted(find_points(*args, **kwargs), key=repr)
+
+    local_search._get_init_points_from_previous_configs = find_sorted_points
+    return maximizer
 
 
 def _ask(facade: Facade, n_points: int) -> list[TrialInfo]:

@@ -1,4 +1,6 @@
 import logging
+import os
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -274,3 +276,38 @@ def test_seeds_at_the_ends_of_a_range_are_measured_as_they_are():
     seeds = [{"rate": code} for code in ends]
     search = make_search("smac", space, n_iter=4, seeds=seeds).fit(X, y)
     assert search.cv_results_["params"][:2] == seeds
+
+
+CANDIDATES = """
+from sklearn_iis.searches import get_search
+from sklearn_iis import SearchSpace
+from sklearn_iis._trial import Trial, TrialScorer
+from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
+
+space = SearchSpace(SPACE)
+search = get_search("smac")(
+    Trial(FormulaClassifier(), space),
+    space,
+    n_iter=18,
+    scoring=TrialScorer(lambda estimator, X, y: estimator.score(X, y)),
+    cv=2,
+    random_state=0,
+)
+print(search.fit(X, y).cv_results_["params"])
+"""
+
+
+def test_candidates_do_not_depend_on_the_hashes_of_strings():
+    """They differ from process to process; what was killed goes on in another one."""
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", CANDIDATES],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    )
+    assert first.count("rate") == 18
+    assert first == second
