@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import optuna
 import psycopg2  # noqa: F401  # that the server has it
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -329,6 +328,3 @@ def assert_same(results, expected, *, times=False):
     assert list(results) == list(expected)
     for name, column in expected.items():
         np.testing.assert_equal(list(results[name]), list(column), err_msg=name)
-
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)

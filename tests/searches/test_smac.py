@@ -18,7 +18,7 @@ from smac.runhistory import StatusType
 from sklearn_iis import PerLayer, SearchSpace
 from sklearn_iis.searches import StageSMACSearchCV, get_search
 from sklearn_iis.searches._base import Evaluation
-from sklearn_iis.searches._smac import _make_forest, make_config_space
+from sklearn_iis.searches._smac import _make_forest, _make_maximizer, make_config_space
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 from tests.searches.test_base import make_search
 
@@ -131,6 +131,8 @@ def test_candidates_are_those_of_smac(tmp_path):
         cost,
         initial_design=Facade.get_initial_design(scenario, n_configs=4, max_ratio=1),
         config_selector=Facade.get_config_selector(scenario, retrain_after=4),
+        # Otherwise the candidates are others in each process.
+        acquisition_maximizer=_make_maximizer(scenario),
         logging_level=False,
     )
     with warnings.catch_warnings():
