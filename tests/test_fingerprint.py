@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_iis import CNNClassifier, PerLayer, SearchSpace
+from sklearn_iis import CNNClassifier, IISSearchCV, PerLayer, SearchSpace
 from sklearn_iis._fingerprint import (
     MAX_LENGTH,
     describe,
@@ -311,3 +311,11 @@ def test_the_device_of_a_network_has_no_influence():
 def test_data_that_cannot_be_told_from_others_are_refused():
     with pytest.raises(ValueError, match="a list that cannot be pickled"):
         describe_data([threading.Lock()])
+
+
+def test_the_storage_of_a_search_that_is_searched_is_not_told():
+    """It may hold a password."""
+    search = IISSearchCV(LogisticRegression(), {}, storage="mysql://me:secret@host/db")
+    described = describe_params(make_pipeline(search), set())
+    assert "secret" not in str(described)
+    assert "estimator's iissearchcv__keep" in described

@@ -1,5 +1,6 @@
 """What a search leaves in the storage, and how another one goes on with it."""
 
+import math
 import os
 import pickle
 import shutil
@@ -9,6 +10,7 @@ from datetime import timedelta
 import numpy as np
 import optuna
 import pytest
+import sklearn
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
 from optuna.distributions import (
@@ -16,9 +18,10 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.pruners import SuccessiveHalvingPruner
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from scipy.stats import loguniform, randint, uniform
+from scipy.stats import expon, lognorm, loguniform, randint, uniform
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import KFold, PredefinedSplit, RepeatedKFold
@@ -28,7 +31,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_iis import CNNClassifier, IISSearchCV
 from sklearn_iis._dimension import make_dimension
-from sklearn_iis._studies import make_distribution
+from sklearn_iis._records import Record
+from sklearn_iis._studies import _to_attributes, _to_record, make_distribution
 from sklearn_iis.datasets import make_shapes
 from sklearn_iis.searches import SEARCHES
 from sklearn_iis.testing import SPACE, X, y
@@ -741,3 +745,73 @@ def test_no_trace_is_left_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fit(make_search(storage="search.journal"))
     assert sorted(os.listdir()) == ["log", "search.journal"]
+
+
+# What a review has found
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (expon(scale=0.01), FloatDistribution),
+        (lognorm(s=2), FloatDistribution),
+        (randint(0, 2**31 - 1), IntDistribution),
+        ([False, True], CategoricalDistribution),
+    ],
+)
+def test_any_hyperparameter_has_a_distribution(values, kind):
+    """Also what begins at 0 on a log scale, or has too many values to be listed."""
+    dimension = make_dimension("x", values)
+    distribution = make_distribution(dimension)
+    assert type(distribution) is kind
+    middle = dimension.decode(dimension.middle)
+    assert distribution._contains(distribution.to_internal_repr(middle))
+
+
+def test_scores_that_are_not_finite_come_back():
+    record = Record(scores={"a": math.inf, "b": -math.inf, "c": math.nan, "d": 0.5})
+    trial = optuna.create_trial(value=0.0, user_attrs=_to_attributes(record))
+    np.testing.assert_equal(_to_record(trial).scores, record.scores)
+
+
+def test_what_was_pruned_is_known_before_its_state_is():
+    """A worker may be killed between them."""
+    attributes = _to_attributes(Record(scores=0.5, pruned=True))
+    trial = optuna.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+    assert _to_record(trial).pruned
+
+
+def test_the_pruner_is_left_as_it_was(journal):
+    pruner = SuccessiveHalvingPruner()
+    before = dict(vars(pruner))
+    images, labels = np.zeros((20, 4, 4), dtype=np.uint8), np.arange(20) % 2
+    search = IISSearchCV(
+        CNNClassifier(max_epochs=2, random_state=0),
+        {"learning_rate": loguniform(1e-3, 1)},
+        n_iter=3,
+        cv=2,
+        pruner=pruner,
+        storage=journal,
+        random_state=0,
+    )
+    first = search.fit(images, labels).cv_results_["mean_test_score"]
+    assert vars(pruner) == before
+    np.testing.assert_array_equal(
+        search.fit(images, labels).cv_results_["mean_test_score"], first
+    )
+
+
+def test_metadata_requests_are_compared(journal):
+    with sklearn.config_context(enable_metadata_routing=True):
+        estimator = LogisticRegression()
+        search = IISSearchCV(
+            estimator, {"C": [0.1, 1.0]}, n_iter=2, cv=2, storage=journal
+        )
+        weights = {"sample_weight": np.ones(len(y))}
+        scoring = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        search.set_params(scoring=scoring)
+        estimator.set_fit_request(sample_weight=True)
+        search.fit(X, y, **weights)
+        estimator.set_fit_request(sample_weight=False)
+        with pytest.raises(ValueError, match="the metadata routing was"):
+            search.fit(X, y, **weights)
