@@ -4,6 +4,7 @@ A server that has imported everything forks one process a search, which takes no
 than a few milliseconds. Each fit is noted in a log by the estimator itself.
 """
 
+import atexit
 import base64
 import functools
 import gc
@@ -178,13 +179,22 @@ def serve():
 
 @functools.cache
 def start_server():
-    """Start what forks; it ends with this process."""
-    return subprocess.Popen(
+    """Start what forks; it ends with this process, at the latest."""
+    server = subprocess.Popen(
         [sys.executable, "-c", "from tests.resume_child import serve; serve()"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    atexit.register(stop, server)
+    return server
+
+
+def stop(server):
+    """End a server, which it does at the end of its input."""
+    server.stdin.close()
+    server.stdout.close()
+    server.wait()
 
 
 def ask(*request):
