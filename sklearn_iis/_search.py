@@ -487,56 +487,16 @@ class IISSearchCV(BaseSearchCV):
         with TemporaryDirectory(
             dir=plan.directory, ignore_cleanup_errors=True
         ) as directory:
-            records, known, random_state = self._open_records(
-                plan, stage, space, seeds, random_state, directory
-            )
-            context = EvaluationContext(
-                records,
-                directory,
-                plan.train_digests,
-                deadline=plan.make_deadline(
-                    stage, self._longest_fit(), refit=self.refit is not False
-                ),
-                trial_timeout=self.trial_timeout,
-            )
             scorer = self._make_scorer(plan.scorers)
-            search = self._make_search(
-                space,
-                n_iter=plan.budgets[stage],
-                seeds=[*seeds, *known][: plan.budgets[stage]],
-                fixed=plan.fixed[stage],
-                checkpoints=Checkpoints(directory),
-                context=context,
-                scoring=scorer,
-                cv=plan.splits,
-                random_state=random_state,
+            search = self._make_stage_search(
+                plan, stage, space, seeds, random_state, directory, scorer
             )
+            context = self._check_context(search)
             if bars:
                 n_evaluations = getattr(search, "n_evaluations", plan.budgets[stage])
                 scorer.report = bars.add_stage(plan.where(stage), n_evaluations)
-            context = self._check_context(search)
-            stage_params = plan.params | (
-                {} if context is None else {SAMPLE_INDICES: np.arange(plan.n_samples)}
-            )
-            X = self._resize_once(plan.X, space, plan.size_param, plan.sizes[stage])
-            stage_ctx = callback_ctx.subcontext(task_name=plan.where(stage))
-
-            def on_restart():
-                if bars:
-                    bars.restart_stage()
-                if plan.studies is not None:
-                    plan.studies.end_dead_trials(stage)
-
             try:
-                with Guard(
-                    search,
-                    context,
-                    can_prune=self.pruner is not None,
-                    on_restart=on_restart,
-                ) as guard:
-                    self._fit_in_context(
-                        stage_ctx, search, guard.fit, X, plan.y, stage_params
-                    )
+                self._fit_stage(plan, stage, search, context, callback_ctx, bars)
             finally:
                 # What belongs to this fit, and may hold a password.
                 search.estimator.context = None
@@ -550,6 +510,55 @@ class IISSearchCV(BaseSearchCV):
                     self.cv_results_ = combine_results(
                         self.stages_, plan.sizes, plan.seeds
                     )
+
+    def _make_stage_search(
+        self, plan, stage, space, seeds, random_state, directory, scorer
+    ):
+        """Return the search of a stage, which is told what is known already."""
+        records, known, random_state = self._open_records(
+            plan, stage, space, seeds, random_state, directory
+        )
+        context = EvaluationContext(
+            records,
+            directory,
+            plan.train_digests,
+            deadline=plan.make_deadline(
+                stage, self._longest_fit(), refit=self.refit is not False
+            ),
+            trial_timeout=self.trial_timeout,
+        )
+        return self._make_search(
+            space,
+            n_iter=plan.budgets[stage],
+            seeds=[*seeds, *known][: plan.budgets[stage]],
+            fixed=plan.fixed[stage],
+            checkpoints=Checkpoints(directory),
+            context=context,
+            scoring=scorer,
+            cv=plan.splits,
+            random_state=random_state,
+        )
+
+    def _fit_stage(self, plan, stage, search, context, callback_ctx, bars):
+        """Fit a search under guard, on images of the size of its stage."""
+        params = dict(plan.params)
+        if context is not None:
+            params[SAMPLE_INDICES] = np.arange(plan.n_samples)
+        space = search.estimator.space
+        X = self._resize_once(plan.X, space, plan.size_param, plan.sizes[stage])
+
+        def on_restart():
+            if bars:
+                bars.restart_stage()
+            if plan.studies is not None:
+                plan.studies.end_dead_trials(stage)
+
+        stage_ctx = callback_ctx.subcontext(task_name=plan.where(stage))
+        can_prune = self.pruner is not None
+        with Guard(
+            search, context, can_prune=can_prune, on_restart=on_restart
+        ) as guard:
+            self._fit_in_context(stage_ctx, search, guard.fit, X, plan.y, params)
 
     def _longest_fit(self):
         """Return the seconds of the longest fit of a candidate so far."""

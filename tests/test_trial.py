@@ -4,22 +4,13 @@ from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV, ParameterGrid
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from sklearn_iis import SearchSpace
 from sklearn_iis._trial import Trial, TrialScorer
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
-
-CODES = {
-    "rate": 0.5,
-    "degree": 2,
-    "kind": 1,
-    "n_layers": 1,
-    "widths[0]": 3,
-    "widths[1]": 3,
-}
+from tests.test_guard import CODES, FixedSearch
 
 
 def passthrough(estimator, X, y):
@@ -138,18 +129,6 @@ def test_report_is_called_once_with_the_guiding_score():
     scorer(trial, X, y)
     scorer(trial, X, y)
     assert reports == [(CODES, 2)]
-
-
-class FixedSearch(BaseSearchCV):
-    """Any search of scikit-learn's kind, one batch a candidate."""
-
-    def __init__(self, estimator, candidates, *, scoring, cv=2, refit=False):
-        super().__init__(estimator, scoring=scoring, cv=cv, refit=refit)
-        self.candidates = candidates
-
-    def _run_search(self, evaluate_candidates):
-        for candidate in self.candidates:
-            evaluate_candidates([candidate])
 
 
 def test_scores_equal_those_of_the_estimator_itself():
