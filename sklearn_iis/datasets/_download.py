@@ -1,0 +1,200 @@
+"""Files and archives that are downloaded once and kept."""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+# Bytes that are read from the network at a time.
+CHUNK = 2**20
+
+
+class RemoteFile(NamedTuple):
+    """A file to download, and the checksum that it must have.
+
+    Parameters
+    ----------
+    url : str
+        Where it is. What comes after the last slash is the name of the local file.
+
+    md5 : str
+        Its MD5 checksum in hexadecimal digits.
+    """
+
+    url: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """The name of the local file."""
+        return self.url.rpartition("/")[2]
+
+
+def fetch_file(remote, folder, *, download_if_missing, n_retries, delay):
+    """Return the path of a file in a folder, downloaded if it is not there.
+
+    Under its name there is either nothing or the complete file.
+
+    Parameters
+    ----------
+    remote : RemoteFile
+        The file.
+
+    folder : pathlib.Path
+        The folder, which is created with the first download.
+
+    download_if_missing : bool
+        Whether to download the file if it is missing or has another checksum.
+
+    n_retries : int
+        Number of further attempts if the network fails.
+
+    delay : float
+        Number of seconds between attempts.
+
+    Returns
+    -------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    OSError
+        If the file is not there and must not be downloaded, if the last attempt fails,
+        or if what was downloaded has another checksum, which is not tried again.
+
+    ImportError
+        If it has to be downloaded, and pooch or tqdm is not installed.
+    """
+    path = folder / remote.name
+    if path.is_file() and _md5(path) == remote.md5:
+        return path
+    if not download_if_missing:
+        raise OSError(
+            f"'{path}' is missing or damaged, and `download_if_missing` is False."
+        )
+    _download(remote, folder, n_retries, delay)
+    return path
+
+
+def fetch_archive(remote, folder, names, *, unneeded=(), **options):
+    """Return the unpacked folder of a tar archive, downloaded if it is not there.
+
+    The folder appears when it is complete; then the archive is deleted. Processes that
+    do this at the same time do not disturb each other.
+
+    Parameters
+    ----------
+    remote : RemoteFile
+        The archive. If its file is in `folder`, it is not downloaded.
+
+    folder : pathlib.Path
+        The folder that the archive is unpacked in.
+
+    names : collection of str
+        The names of all files in the archive that are to be unpacked. The archive keeps
+        them in one folder.
+
+    unneeded : collection of str, default=()
+        The names of files in the archive that are not unpacked.
+
+    **options
+        Passed to :func:`fetch_file`.
+
+    Returns
+    -------
+    path : pathlib.Path
+        The unpacked folder.
+
+    Raises
+    ------
+    OSError
+        As by :func:`fetch_file`, or if the archive lacks one of the files, or holds
+        anything else.
+
+    ImportError
+        As by :func:`fetch_file`.
+    """
+    (name,) = {name.partition("/")[0] for name in names}
+    path = folder / name
+    if path.is_dir():
+        return path
+    try:
+        archive = fetch_file(remote, folder, **options)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as unfinished:
+            _unpack(archive, Path(unfinished), names, unneeded)
+            os.rename(Path(unfinished, name), path)
+    except OSError:
+        # Another process may have been faster, and have deleted the archive as well.
+        if not path.is_dir():
+            raise
+    (folder / remote.name).unlink(missing_ok=True)
+    return path
+
+
+def _md5(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _download(remote, folder, n_retries, delay):
+    """Download a file, and put it in its place if its checksum is right."""
+    try:
+        import pooch
+        import tqdm  # noqa: F401, pooch's progress bar
+        from requests import RequestException
+    except ImportError as error:
+        raise ImportError(
+            f"Downloading '{remote.url}' needs pooch and tqdm, which cannot be imported"
+            f" ({error}); to install them: pip install 'sklearn-iis[datasets]'"
+        ) from error
+    # pooch's own retries include those after a wrong checksum, of gigabytes perhaps.
+    for n_left in range(n_retries, -1, -1):
+        try:
+            pooch.retrieve(
+                remote.url,
+                known_hash=f"md5:{remote.md5}",
+                fname=remote.name,
+                path=folder,
+                downloader=pooch.HTTPDownloader(progressbar=True, chunk_size=CHUNK),
+            )
+            return
+        except RequestException as error:
+            if n_left == 0:
+                raise
+            warnings.warn(f"Retry downloading {remote.url}: {error}", stacklevel=2)
+            time.sleep(delay)
+        except ValueError as error:  # the checksum
+            raise OSError(f"{remote.url}: {error}") from error
+
+
+def _unpack(archive, folder, names, unneeded):
+    """Write the files of an archive that have one of the names, and no others."""
+    missing = set(names)
+    directories = {name.rpartition("/")[0] for name in names}
+    with tarfile.open(archive) as members:
+        for member in members:
+            if member.isreg() and member.name in missing:
+                # Its name is one of ours, so that it leads nowhere else.
+                path = folder / member.name
+                path.parent.mkdir(exist_ok=True)
+                with members.extractfile(member) as source, open(path, "xb") as file:
+                    shutil.copyfileobj(source, file)
+                missing.remove(member.name)
+            elif not (
+                (member.isreg() and member.name in unneeded)
+                or (member.isdir() and member.name in directories)
+            ):
+                raise OSError(
+                    f"'{archive}' holds {member.name!r}, which does not belong there;"
+                    " nothing was unpacked."
+                )
+    if missing:
+        raise OSError(
+            f"'{archive}' lacks {len(missing)} files, {min(missing)!r} among them."
+        )
