@@ -2,13 +2,15 @@
 
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import qmc
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks import importance, importance_accuracy, overhead
+from benchmarks import importance, importance_accuracy, overhead, tabular
 from benchmarks.searches import FORMULAS, LIBRARIES, run
 from sklearn_iis import SearchSpace
 
@@ -135,3 +137,22 @@ class Logged(overhead.Idle):
         with open(self.log, "a") as file:
             file.write(".")
         return self
+
+
+def test_every_arm_of_tabular_data_is_measured(tmp_path):
+    rows = pd.DataFrame(tabular.run("digits", "SVC", n_candidates=6, repeat=0))
+    assert rows["arm"].tolist() == [*tabular.ARMS, tabular.SEARCHED]
+    assert (rows["n_candidates"][[0, 1, 2, 4]] == 6).all()
+    assert (rows["pca_seconds"] < rows["seconds"]).all()
+    assert (rows[["best_validation", "best_test"]] > 0.5).all(axis=None)
+    # Any number of components includes all of them.
+    assert (rows["best_validation"] >= rows["validation"]).all()
+
+
+def test_tables_on_tabular_data_are_those_of_the_committed_results(capsys):
+    root = Path(tabular.__file__).parents[1]
+    tabular.print_tables(pd.read_csv(root / "benchmarks" / "results" / "tabular.csv"))
+    page = (root / "doc" / "tabular.md").read_text()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line[:1] == "|"]
+    assert len(rows) > 60
+    assert [row for row in rows if row not in page] == []
