@@ -251,9 +251,16 @@ def run(data, classifier, n_candidates, repeat):
 
 def run_all(args):
     """Run what has no rows yet, and append them."""
-    known = pd.read_csv(args.output) if args.output.exists() else pd.DataFrame()
-    keys = ["data", "classifier", "repeat"]
-    done = set(known[keys].itertuples(index=False, name=None)) if len(known) else set()
+    done = set()
+    if args.output.exists():
+        groups = pd.read_csv(args.output).groupby(["data", "classifier", "repeat"])
+        n_arms = groups["arm"].nunique()
+        if (n_arms < len(ARMS) + 1).any():
+            raise ValueError(
+                f"{args.output} ends in the middle of a run, {n_arms.idxmin()}: remove "
+                "its rows"
+            )
+        done = set(n_arms.index)
     for repeat in range(args.repeats):
         for data in args.data:
             for classifier in CLASSIFIERS:

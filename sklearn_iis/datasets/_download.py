@@ -7,8 +7,23 @@ import tarfile
 import tempfile
 import time
 import warnings
-from pathlib import Path
+from numbers import Integral, Real
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+# The parameters that all fetchers have.
+FETCHER_CONSTRAINTS = {
+    "subset": [StrOptions({"train", "test"})],
+    "data_home": [str, os.PathLike, None],
+    "size": [Interval(Integral, 1, None, closed="left"), tuple, None],
+    "mode": [StrOptions({"RGB", "L"})],
+    "download_if_missing": ["boolean"],
+    "return_X_y": ["boolean"],
+    "n_retries": [Interval(Integral, 0, None, closed="left")],
+    "delay": [Interval(Real, 0, None, closed="left")],
+}
 
 # Bytes that are read from the network at a time.
 CHUNK = 2**20
@@ -82,7 +97,7 @@ def fetch_file(remote, folder, *, download_if_missing, n_retries, delay):
     return path
 
 
-def fetch_archive(remote, folder, names, *, unneeded=(), **options):
+def fetch_archive(remote, folder, names, **options):
     """Return the unpacked folder of a tar archive, downloaded if it is not there.
 
     The folder appears when it is complete; then the archive is deleted. Processes that
@@ -97,11 +112,8 @@ def fetch_archive(remote, folder, names, *, unneeded=(), **options):
         The folder that the archive is unpacked in.
 
     names : collection of str
-        The names of all files in the archive that are to be unpacked. The archive keeps
-        them in one folder.
-
-    unneeded : collection of str, default=()
-        The names of files in the archive that are not unpacked.
+        The names of the files in the archive that are to be unpacked, and no others.
+        The archive keeps them in one folder.
 
     **options
         Passed to :func:`fetch_file`.
@@ -114,8 +126,8 @@ def fetch_archive(remote, folder, names, *, unneeded=(), **options):
     Raises
     ------
     OSError
-        As by :func:`fetch_file`, or if the archive lacks one of the files, or holds
-        anything else.
+        As by :func:`fetch_file`, or if the archive lacks one of the files, has one
+        twice, or holds links, devices or paths that lead out of the folder.
 
     ImportError
         As by :func:`fetch_file`.
@@ -127,7 +139,7 @@ def fetch_archive(remote, folder, names, *, unneeded=(), **options):
     try:
         archive = fetch_file(remote, folder, **options)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as unfinished:
-            _unpack(archive, Path(unfinished), names, unneeded)
+            _unpack(archive, Path(unfinished), names)
             os.rename(Path(unfinished, name), path)
     except OSError:
         # Another process may have been faster, and have deleted the archive as well.
@@ -147,7 +159,7 @@ def _download(remote, folder, n_retries, delay):
     try:
         import pooch
         import tqdm  # noqa: F401, pooch's progress bar
-        from requests import RequestException
+        from requests import HTTPError, RequestException
     except ImportError as error:
         raise ImportError(
             f"Downloading '{remote.url}' needs pooch and tqdm, which cannot be imported"
@@ -165,7 +177,9 @@ def _download(remote, folder, n_retries, delay):
             )
             return
         except RequestException as error:
-            if n_left == 0:
+            # What the server refuses, as a file that it does not have.
+            refused = isinstance(error, HTTPError) and error.response.status_code < 500
+            if n_left == 0 or refused:
                 raise
             warnings.warn(f"Retry downloading {remote.url}: {error}", stacklevel=2)
             time.sleep(delay)
@@ -173,23 +187,20 @@ def _download(remote, folder, n_retries, delay):
             raise OSError(f"{remote.url}: {error}") from error
 
 
-def _unpack(archive, folder, names, unneeded):
+def _unpack(archive, folder, names):
     """Write the files of an archive that have one of the names, and no others."""
     missing = set(names)
-    directories = {name.rpartition("/")[0] for name in names}
     with tarfile.open(archive) as members:
         for member in members:
-            if member.isreg() and member.name in missing:
+            name = str(PurePosixPath(member.name))  # without "./"
+            if member.isreg() and name in missing:
                 # Its name is one of ours, so that it leads nowhere else.
-                path = folder / member.name
+                path = folder / name
                 path.parent.mkdir(exist_ok=True)
                 with members.extractfile(member) as source, open(path, "xb") as file:
                     shutil.copyfileobj(source, file)
-                missing.remove(member.name)
-            elif not (
-                (member.isreg() and member.name in unneeded)
-                or (member.isdir() and member.name in directories)
-            ):
+                missing.remove(name)
+            elif name in names or not _is_harmless(member):
                 raise OSError(
                     f"'{archive}' holds {member.name!r}, which does not belong there;"
                     " nothing was unpacked."
@@ -198,3 +209,10 @@ def _unpack(archive, folder, names, unneeded):
         raise OSError(
             f"'{archive}' lacks {len(missing)} files, {min(missing)!r} among them."
         )
+
+
+def _is_harmless(member):
+    """Whether a member, which is left out, is what an honest archive may hold."""
+    path = PurePosixPath(member.name)
+    leads_out = path.is_absolute() or ".." in path.parts
+    return (member.isreg() or member.isdir()) and not leads_out

@@ -1,17 +1,20 @@
 """The Oxford 102 Flowers: photographs of flowers of 102 species."""
 
-import os
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import validate_params
 
 from sklearn_iis._resize import ImageResizer
-from sklearn_iis.datasets._download import RemoteFile, fetch_archive, fetch_file
+from sklearn_iis.datasets._download import (
+    FETCHER_CONSTRAINTS,
+    RemoteFile,
+    fetch_archive,
+    fetch_file,
+)
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 IMAGES = RemoteFile(f"{URL}/102flowers.tgz", "52808999861908f626f3c1f4e79d11fa")
@@ -34,19 +37,7 @@ classes", Indian Conference on Computer Vision, Graphics and Image Processing, 2
 """
 
 
-@validate_params(
-    {
-        "subset": [StrOptions({"train", "test"})],
-        "data_home": [str, os.PathLike, None],
-        "size": [Interval(Integral, 1, None, closed="left"), tuple, None],
-        "mode": [StrOptions({"RGB", "L"})],
-        "download_if_missing": ["boolean"],
-        "return_X_y": ["boolean"],
-        "n_retries": [Interval(Integral, 0, None, closed="left")],
-        "delay": [Interval(Real, 0, None, closed="left")],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(FETCHER_CONSTRAINTS, prefer_skip_nested_validation=True)
 def fetch_flowers102(
     *,
     subset="train",
@@ -109,8 +100,7 @@ def fetch_flowers102(
         target : ndarray of shape (n_images,) of int
             The class of each image, an index into `target_names`.
         target_names : ndarray of shape (102,) of str
-            The published labels, "1" to "102". Which species they stand for has not
-            been published.
+            The published labels, "1" to "102"; the files hold no names.
         filenames : ndarray of shape (n_images,) of str
             The path of each file.
         cv : list of one tuple (train, test)

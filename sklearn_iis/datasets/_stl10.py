@@ -1,17 +1,19 @@
 """STL-10: small photographs of animals and vehicles, with few labels."""
 
-import os
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import validate_params
 
 from sklearn_iis._resize import ImageResizer
-from sklearn_iis.datasets._download import RemoteFile, fetch_archive
+from sklearn_iis.datasets._download import (
+    FETCHER_CONSTRAINTS,
+    RemoteFile,
+    fetch_archive,
+)
 
 ARCHIVE = RemoteFile(
     "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
@@ -45,19 +47,7 @@ Feature Learning", International Conference on Artificial Intelligence and Stati
 """
 
 
-@validate_params(
-    {
-        "subset": [StrOptions({"train", "test"})],
-        "data_home": [str, os.PathLike, None],
-        "size": [Interval(Integral, 1, None, closed="left"), tuple, None],
-        "mode": [StrOptions({"RGB", "L"})],
-        "download_if_missing": ["boolean"],
-        "return_X_y": ["boolean"],
-        "n_retries": [Interval(Integral, 0, None, closed="left")],
-        "delay": [Interval(Real, 0, None, closed="left")],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(FETCHER_CONSTRAINTS, prefer_skip_nested_validation=True)
 def fetch_stl10(
     *,
     subset="train",
@@ -166,7 +156,6 @@ def fetch_stl10(
         ARCHIVE,
         Path(get_data_home(data_home), "stl10"),
         [f"stl10_binary/{name}" for name in FILES],
-        unneeded=["stl10_binary/unlabeled_X.bin"],
         download_if_missing=download_if_missing,
         n_retries=n_retries,
         delay=delay,
