@@ -105,7 +105,9 @@ class IISSearchCV(BaseSearchCV):
 
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
-        `size` of the pipeline's `ImageResizer`.
+        `size` of the pipeline's `ImageResizer`, which resizes once a stage. Another
+        step, such as a PCA, is fitted again for each candidate, unless the pipeline has
+        a `memory`.
 
     keep : float, default=0.25
         Which fraction of a stage's candidates, the best of those that did not fail, the

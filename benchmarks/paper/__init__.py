@@ -1,0 +1,1 @@
+"""The experiments of Hinz et al. (2018), and those that they left open."""

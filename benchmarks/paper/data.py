@@ -1,0 +1,166 @@
+"""The images of an experiment, and its protocol: splits, models, test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from sklearn_iis.datasets import (
+    fetch_flowers102,
+    fetch_stl10,
+    load_ckplus,
+    load_image_folder,
+    make_shapes,
+)
+
+PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images to search on, and images to test the models that were found.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, height, width[, channels]) of uint8
+        The images that candidates are trained and validated on.
+
+    y : ndarray of shape (n_images,)
+        Their classes.
+
+    split : callable
+        Returns the splits of a repeat, (training, validation) indices, for its seed.
+
+    models : list of ndarray
+        The images that each model is trained on, whose test scores are averaged; none
+        if the protocol has no test.
+
+    X_test, y_test : ndarray, default=None
+        What they are tested on, if they are.
+
+    score : callable, default=accuracy_score
+        The test score, of `y_test` and predictions.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    split: Callable
+    models: list
+    X_test: np.ndarray | None = None
+    y_test: np.ndarray | None = None
+    score: Callable = accuracy_score
+
+
+@lru_cache(maxsize=1)
+def load(name, path, size):
+    """Load the data of an experiment, at its largest size.
+
+    Parameters
+    ----------
+    name : str
+        Which, of `LOADERS`.
+
+    path : path-like or None
+        Their folder; where they are downloaded to, if they are, which None leaves to
+        scikit-learn.
+
+    size : int
+        Side of the images in pixels.
+    """
+    return LOADERS[name](path, size)
+
+
+def load_flowers102(path, size):
+    """Predefined images train and validate; the test error is averaged over classes."""
+    images, test = (
+        fetch_flowers102(subset=part, data_home=path, size=size) for part in PARTS
+    )
+    return Data(
+        X=images.data,
+        y=images.target,
+        split=lambda seed: images.cv,
+        models=[np.arange(len(images.target))],
+        X_test=test.data,
+        y_test=test.target,
+        score=balanced_accuracy_score,
+    )
+
+
+def load_stl10(path, size):
+    """Grey; the first fold trains, the others validate; the test has a model a fold."""
+    images, test = (
+        fetch_stl10(subset=part, data_home=path, size=size, mode="L") for part in PARTS
+    )
+    return Data(
+        X=images.data,
+        y=images.target,
+        split=lambda seed: images.cv,
+        models=images.folds,
+        X_test=test.data,
+        y_test=test.target,
+    )
+
+
+def load_ck(path, size):
+    """70 % of the images of each emotion train, the others validate; no test."""
+    images = load_ckplus(check_folder("ckplus", path), size=size)
+    return Data(
+        X=images.data, y=images.target, split=split_at_random(images.target), models=[]
+    )
+
+
+def load_flowers12(path, size):
+    """70 % of the training images of each class train, the others validate."""
+    folder = Path(check_folder("flowers12", path))
+    images, test = (load_image_folder(folder / part, size=size) for part in PARTS)
+    return Data(
+        X=images.data,
+        y=images.target,
+        split=split_at_random(images.target),
+        models=[np.arange(len(images.target))],
+        X_test=test.data,
+        y_test=test.target,
+        score=balanced_accuracy_score,
+    )
+
+
+def check_folder(name, path):
+    if path is None:
+        raise ValueError(f"{name} needs the folder of its images: --data folder")
+    return path
+
+
+def load_shapes(path, size, n_search=500, n_test=2000):
+    """Made on the spot; so many that the test is exact to 1 %."""
+    X, y = make_shapes(n_search + n_test, size=size, random_state=0)
+    return Data(
+        X=X[:n_search],
+        y=y[:n_search],
+        split=split_at_random(y[:n_search]),
+        models=[np.arange(n_search)],
+        X_test=X[n_search:],
+        y_test=y[n_search:],
+    )
+
+
+def split_at_random(y):
+    """Return a function that splits 70 to 30, class by class."""
+
+    def split(seed):
+        cv = StratifiedShuffleSplit(1, test_size=0.3, random_state=seed)
+        return list(cv.split(np.zeros(len(y)), y))
+
+    return split
+
+
+LOADERS = {
+    "flowers102": load_flowers102,
+    "stl10": load_stl10,
+    "ckplus": load_ck,
+    "flowers12": load_flowers12,
+    "shapes": load_shapes,
+}
