@@ -400,7 +400,7 @@ def test_text_of_the_page_has_no_numbers_of_its_own():
     """Those of results are names in braces; others are quoted, or what was run."""
     text = TEMPLATE.read_text()
     results = text[text.index("\n## 1. ") :]
-    results = re.sub(r"\{\w+\}|`[^`]*`|\(\.\./\S+", "", results)
+    results = re.sub(r"\{\w+\}|`[^`]*`|\((\.\./|#)\S+", "", results)
     quoted = ("Paper", "Others", "#")
     paragraphs = [p for p in results.split("\n\n") if not p.strip().startswith(quoted)]
     assert len(paragraphs) > 20
