@@ -317,7 +317,7 @@ def test_numbers_are_those_computed_by_hand(by_hand):
     # The 0.9 was measured at the smaller size.
     np.testing.assert_allclose(by_hand.final_errors()["IIS"], [0.2, 0.1])
     np.testing.assert_allclose(by_hand.last_stage_shares()["IIS"], 20 / 21)
-    assert by_hand.last_stage_means("seconds")["IIS"].tolist() == [10, 10]
+    assert by_hand.last_stage_seconds()["IIS"].tolist() == [10, 10]
     times = by_hand.times_to_final("IIS")
     assert times["reference"].tolist() == [20, 20]
     assert times["arm"].tolist() == [21, 9]

@@ -201,11 +201,13 @@ class Results:
             lambda run: self.cost(self.last_stage(run)).sum() / self.cost(run).sum()
         )
 
-    def last_stage_means(self, column):
-        """Return a mean over the evaluations of the last stage: of time, or epochs."""
-        if column == "seconds":
-            return self.tabulate(lambda run: self.cost(self.last_stage(run)).mean())
-        return self.tabulate(lambda run: self.last_stage(run)[column].mean())
+    def last_stage_seconds(self):
+        """Return the mean time of an evaluation of the last stage."""
+        return self.tabulate(lambda run: self.cost(self.last_stage(run)).mean())
+
+    def last_stage_epochs(self):
+        """Return the mean number of epochs of an evaluation of the last stage."""
+        return self.tabulate(lambda run: self.last_stage(run)["epochs"].mean())
 
     def times_to_final(self, arm, reference="full size"):
         """Return how long an arm takes to the final error of the reference.

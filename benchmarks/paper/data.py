@@ -18,6 +18,7 @@ from sklearn_iis.datasets import (
 )
 
 PARTS = ("train", "test")
+N_SHAPES, N_TEST_SHAPES = 500, 2000
 
 
 @dataclass(frozen=True)
@@ -134,16 +135,16 @@ def check_folder(name, path):
     return path
 
 
-def load_shapes(path, size, n_search=500, n_test=2000):
-    """Made on the spot; so many that the test is exact to 1 %."""
-    X, y = make_shapes(n_search + n_test, size=size, random_state=0)
+def load_shapes(path, size):
+    """Made on the spot; the test images are many, as they cost no training."""
+    X, y = make_shapes(N_SHAPES + N_TEST_SHAPES, size=size, random_state=0)
     return Data(
-        X=X[:n_search],
-        y=y[:n_search],
-        split=split_at_random(y[:n_search]),
-        models=[np.arange(n_search)],
-        X_test=X[n_search:],
-        y_test=y[n_search:],
+        X=X[:N_SHAPES],
+        y=y[:N_SHAPES],
+        split=split_at_random(y[:N_SHAPES]),
+        models=[np.arange(N_SHAPES)],
+        X_test=X[N_SHAPES:],
+        y_test=y[N_SHAPES:],
     )
 
 

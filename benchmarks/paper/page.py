@@ -135,8 +135,8 @@ def claim_sooner(results):
 
 
 def claim_last_stage(results):
-    seconds = results.last_stage_means("seconds")
-    epochs = results.last_stage_means("epochs")
+    seconds = results.last_stage_seconds()
+    epochs = results.last_stage_epochs()
     more = Difference.between(100 * (seconds[IIS] / seconds[REFERENCE] - 1), 0)
     longer = Difference.between(100 * (epochs[IIS] / epochs[REFERENCE] - 1), 0)
     return {

@@ -178,8 +178,8 @@ def tabulate_questions(results):
 
 def tabulate_last_stage(results):
     """What an evaluation costs in the last stage, against one at full size only."""
-    seconds = results.last_stage_means("seconds")
-    epochs = results.last_stage_means("epochs")
+    seconds = results.last_stage_seconds()
+    epochs = results.last_stage_epochs()
     shares = 100 * results.last_stage_shares()
     rows = []
     for search, chosen in choose_rows(results):
