@@ -23,6 +23,7 @@ from sklearn_iis._records import (
     SearchAborted,
 )
 from sklearn_iis._space import Candidate
+from sklearn_iis._tickets import Delivery
 
 # The parameter of `fit` by which a trial knows its split: the indices of all samples,
 # of which scikit-learn hands it those of the training data.
@@ -311,25 +312,31 @@ class Score(float):
     """A score that carries the record of its evaluation.
 
     A search keeps of an evaluation nothing but its scores, so the record travels home
-    from the worker in one of them.
+    from the worker in one of them, and tells of itself when it is there.
     """
 
-    def __new__(cls, value, record):
+    def __new__(cls, value, record, delivery=None):
         score = super().__new__(cls, value)
         score.record = record
+        score.delivery = delivery
+        if delivery is not None:
+            failed = record.error is not None or record.skipped
+            delivery.arrive(math.nan if failed else float(value), record.skipped)
         return score
 
     def __reduce__(self):
-        return type(self), (float(self), self.record)
+        return type(self), (float(self), self.record, self.delivery)
 
 
-def carry(scores: float | dict[str, float], record: Record) -> Any:
+def carry(
+    scores: float | dict[str, float], record: Record, delivery: Delivery | None = None
+) -> Any:
     """Return scores of which the guiding one carries the record."""
     record = replace(record, history=[])  # which nobody at home asks for
     if not isinstance(scores, dict):
-        return Score(scores, record)
+        return Score(scores, record, delivery)
     guide = next(iter(scores))
-    return scores | {guide: Score(scores[guide], record)}
+    return scores | {guide: Score(scores[guide], record, delivery)}
 
 
 def guiding_score(scores: float | dict[str, float]) -> float:

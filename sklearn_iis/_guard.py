@@ -15,6 +15,8 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn_iis._evaluation import EvaluationContext, carry, guiding_score
 from sklearn_iis._records import Record, SearchAborted
 from sklearn_iis._results import rank
+from sklearn_iis._space import distinct
+from sklearn_iis._tickets import is_ticket, is_undecided
 
 
 class NothingFinishedError(TimeoutError):
@@ -113,9 +115,20 @@ class Guard(AbstractContextManager):
                 # With nothing under way it was no evaluation that died.
                 if self.context is None or not self.context.in_flight.bury():
                     raise
+                self._keep_decisions()
                 self._batches.clear()
                 if self.on_restart is not None:
                     self.on_restart()
+
+    def _keep_decisions(self):
+        """Have the search begin with what it decided on as workers got free.
+
+        It would decide on something else the next time.
+        """
+        tickets = [c for batch, _ in self._batches for c in batch if is_ticket(c)]
+        decided = [dict(ticket) for ticket in tickets if not is_undecided(ticket)]
+        if decided:
+            self.search.seeds = distinct([*(self.search.seeds or []), *decided])
 
     def _run(self, evaluate_candidates, **callbacks):
         with suppress(_TimeIsUp):
@@ -196,6 +209,8 @@ class Guard(AbstractContextManager):
         candidates, out, columns = [], [], defaultdict(list)
         for batch, more_results in self._batches:
             for i, candidate in enumerate(batch):
+                if is_undecided(candidate):
+                    continue
                 records = self._find_records(context, candidate)
                 if None not in records:
                     candidates.append(candidate)

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+import uuid
 import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -149,15 +150,20 @@ class IISSearchCV(BaseSearchCV):
     verbose : int, default=0
         Above 0, a progress bar a stage is shown.
 
-    pre_dispatch : int or str, default="2*n_jobs"
-        As in `RandomizedSearchCV`.
+    pre_dispatch : int or str, default=None
+        As in `RandomizedSearchCV`. None means "n_jobs" for "tpe", "bayes" and
+        "genetic", which would propose the candidates of a queue without the scores of
+        those before them, and "2*n_jobs" otherwise.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the candidates, whatever `n_jobs` is, as far as their scores do not
-        depend on it. (But "tpe" proposes as many at a time as there are workers, unless
-        it is told how many.) Those of a network do in their last digits on the number
-        of threads, which joblib divides among its workers; with one thread each (the
-        environment variable `OMP_NUM_THREADS=1`) they are the same.
+        Determines the candidates, as far as their scores do not depend on anything
+        else. With several workers "tpe", "bayes" and "genetic" propose a candidate as
+        soon as a worker is free, by the scores there are, so that candidates depend on
+        how long others take, unless `search_params` is `{"n_points": ...}` ("tpe",
+        "bayes") or `{"synchronous": True}` ("genetic"). Scores of a network depend in
+        their last digits on the number of threads, which joblib divides among its
+        workers; with one thread each (the environment variable `OMP_NUM_THREADS=1`)
+        they are the same for any `n_jobs`.
 
     error_score : "raise" or float, default=np.nan
         The score of a candidate that fails: whose fit or scoring raises an error, or
@@ -308,6 +314,7 @@ class IISSearchCV(BaseSearchCV):
         "sizes": ["array-like", None],
         "n_iter": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "search": [StrOptions(set(SEARCHES)), callable],
+        "pre_dispatch": [Integral, str, None],
         "search_params": [dict, None],
         "size_param": [str, None],
         "keep": [Interval(Real, 0, 1, closed="right")],
@@ -350,7 +357,7 @@ class IISSearchCV(BaseSearchCV):
         refit=True,
         cv=None,
         verbose=0,
-        pre_dispatch="2*n_jobs",
+        pre_dispatch=None,
         random_state=None,
         error_score=np.nan,
         return_train_score=False,
@@ -656,8 +663,13 @@ class IISSearchCV(BaseSearchCV):
             return records, [], random_state
         from sklearn_iis._studies import StudyRecords, make_pruner
 
+        probe = self._make_probe(space, plan.budgets[stage], plan.fixed[stage])
         study_id, known, random_state = plan.studies.begin_stage(
-            stage, space, seeds=seeds, random_state=random_state
+            stage,
+            space,
+            seeds=seeds,
+            random_state=random_state,
+            proposes_again=probe is None or not probe.depends_on_timing,
         )
         records = StudyRecords(
             plan.studies.storage,
@@ -667,8 +679,7 @@ class IISSearchCV(BaseSearchCV):
             dimensions=(self.spaces_ or [space])[0].dimensions,
             pruner=make_pruner(self.pruner),
         )
-        make_search = get_search(self.search)
-        if getattr(make_search, "plans_ahead", False):
+        if probe is not None and probe.plans_ahead:
             known = []
         return records, known, random_state
 
@@ -781,14 +792,22 @@ class IISSearchCV(BaseSearchCV):
 
     def _check_budgets(self, space, budgets, fixed):
         """Raise an error at once if a budget, perhaps of a late stage, is too small."""
+        for n_iter, params in zip(budgets, fixed, strict=True):
+            probe = self._make_probe(space, n_iter, params)
+            if probe is not None:
+                probe.check_budget()
+
+    def _make_probe(self, space, n_iter, fixed):
+        """Return the search of a stage as it is before it is fitted, if it is ours."""
         make_search = get_search(self.search)
         if isinstance(make_search, type) and issubclass(make_search, BaseStageSearchCV):
-            for n_iter, params in zip(budgets, fixed, strict=True):
-                search = self._make_search(space, n_iter=n_iter, seeds=[], fixed=params)
-                search.check_budget()
+            return self._make_search(space, n_iter=n_iter, seeds=[], fixed=fixed)
+        return None
 
     def _make_search(self, space, *, fixed, checkpoints=None, context=None, **settings):
-        search = get_search(self.search)(
+        make_search = get_search(self.search)
+        tasks_ahead = getattr(make_search, "tasks_ahead", "2*n_jobs")
+        search = make_search(
             Trial(
                 self.estimator,
                 space,
@@ -801,7 +820,7 @@ class IISSearchCV(BaseSearchCV):
             **settings,
             n_jobs=self.n_jobs,
             refit=False,
-            pre_dispatch=self.pre_dispatch,
+            pre_dispatch=self.pre_dispatch or tasks_ahead,
             error_score=self.error_score,
             return_train_score=self.return_train_score,
             **(self.search_params or {}),
@@ -820,6 +839,7 @@ class IISSearchCV(BaseSearchCV):
             guide=self.refit if isinstance(self.refit, str) else None,
             error_score=self.error_score,
             return_train_score=self.return_train_score,
+            address=uuid.uuid4().hex,
         )
 
     def _fit_in_context(self, callback_ctx, estimator, fit, X, y, params):

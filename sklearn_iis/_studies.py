@@ -332,6 +332,7 @@ class SearchStudies:
         *,
         seeds: list[Candidate],
         random_state: int,
+        proposes_again: bool = True,
     ) -> tuple[int, list[Candidate], int]:
         """Return where the records of a stage are, and how its search goes on.
 
@@ -349,6 +350,9 @@ class SearchStudies:
         random_state : int
             What determines its candidates if it is new.
 
+        proposes_again : bool, default=True
+            Whether the search proposes the same candidates with the same scores.
+
         Returns
         -------
         study_id : int
@@ -357,7 +361,8 @@ class SearchStudies:
         known : list of dict
             Candidates, in codes, that are to be measured after the seeds: if the budget
             is larger than that of an earlier call, also of a stage before, what was
-            measured in that one. Otherwise the search proposes them itself.
+            measured in that one. Otherwise the search proposes them itself, unless it
+            would propose others.
 
         random_state : int
             What determines its candidates.
@@ -370,10 +375,11 @@ class SearchStudies:
             attributes = storage.get_study_user_attrs(study_id)
             if RANDOM_STATE not in attributes:
                 storage.set_study_user_attr(study_id, RANDOM_STATE, random_state)
+        n_known = self.n_known[stage] if proposes_again else math.inf
         known = distinct(
             dict(trial.user_attrs[EVALUATION]["codes"])
             for trial in trials
-            if trial.number < self.n_known[stage] and is_record(trial, self.call)
+            if trial.number < n_known and is_record(trial, self.call)
         )
         known = [codes for codes in known if space.project(codes) == codes]
         return study_id, known, attributes.get(RANDOM_STATE, random_state)

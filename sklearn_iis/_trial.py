@@ -30,6 +30,7 @@ from sklearn_iis._evaluation import (
 )
 from sklearn_iis._records import Evaluation
 from sklearn_iis._space import Candidate, SearchSpace
+from sklearn_iis._tickets import Delivery
 
 
 class Trial(BaseEstimator):
@@ -249,6 +250,9 @@ class TrialScorer:
 
     report : callable, default=None
         Called in the worker as `report(codes, score)` with the guiding score.
+
+    address : str, default=None
+        Where the search listens to the scores, see :mod:`sklearn_iis._tickets`.
     """
 
     def __init__(
@@ -260,6 +264,7 @@ class TrialScorer:
         error_score=np.nan,
         return_train_score=False,
         report=None,
+        address=None,
     ):
         self.scorer = scorer
         self.metrics = metrics
@@ -267,6 +272,7 @@ class TrialScorer:
         self.error_score = error_score
         self.return_train_score = return_train_score
         self.report = report
+        self.address = address
 
     def __call__(
         self, trial: Trial, X: Any, y: Any = None, **params: Any
@@ -286,7 +292,11 @@ class TrialScorer:
                 raise
         if not is_train and self.report is not None and not record.skipped:
             self.report(trial.codes, guiding_score(record.scores))
-        return carry(record.train_scores if is_train else record.scores, record)
+        if is_train:
+            return carry(record.train_scores, record)
+        is_awaited = self.address is not None
+        delivery = Delivery(self.address, trial.codes) if is_awaited else None
+        return carry(record.scores, record, delivery)
 
     def _add_scores(self, trial, X, y, params, is_train):
         record = trial.run_.record

@@ -49,10 +49,11 @@ SPLITS = [
 SETTINGS = {
     "random": {},
     "grid": {},
-    "bayes": {},
-    "tpe": {"search_params": {"n_points": 2}},  # the same for any n_jobs
+    # The same candidates for any n_jobs.
+    "bayes": {"search_params": {"n_points": 2}},
+    "tpe": {"search_params": {"n_points": 2}},
     "smac": {},
-    "genetic": {},
+    "genetic": {"search_params": {"synchronous": True}},
     "hyperband": {
         "n_iter": (4, 4),
         "search_params": {"max_resources": 9, "n_brackets": 2},

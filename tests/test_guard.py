@@ -196,7 +196,7 @@ def test_what_kills_its_process_twice_fails_and_the_search_goes_on(tmp_path):
 
 @pytest.mark.parametrize("name", ["tpe", "genetic"])
 def test_what_is_killed_once_succeeds_the_next_time(name, tmp_path):
-    search_params = {"n_points": 4} if name == "tpe" else None
+    search_params = {"n_points": 4} if name == "tpe" else {"synchronous": True}
     settings = {"search": name, "search_params": search_params}
     expected = make_search(tmp_path, **settings).fit(X, y).cv_results_
     deadly = expected["params"][2]["rate"] * 1.0001
@@ -206,6 +206,21 @@ def test_what_is_killed_once_succeeds_the_next_time(name, tmp_path):
     assert Path(killed).exists()
     assert scores(results) == scores(expected)
     assert set(results["error"]) == {None}
+
+
+@pytest.mark.parametrize("name", ["tpe", "bayes", "genetic"])
+def test_what_was_decided_as_workers_got_free_is_not_lost_with_them(name, tmp_path):
+    killed = tmp_path / "killed"
+    search = make_search(
+        tmp_path, deadly=3e-3, killed=str(killed), search=name, n_jobs=2, n_iter=16
+    )
+    results = search.fit(X, y).cv_results_
+    assert killed.exists()
+    assert set(results["error"]) == {None}
+    lines = read_log(tmp_path / "log")
+    # All that was begun is part of the results, and what was finished is not repeated.
+    assert len(set(lines)) == 32
+    assert len(lines) <= 32 + 2
 
 
 def test_what_is_killed_ends_the_search_if_errors_should(tmp_path):

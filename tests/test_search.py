@@ -37,7 +37,11 @@ from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 # Grid search may measure less than the budget, Hyperband the same candidate again.
 ONE_ROW_A_CANDIDATE = sorted(set(SEARCHES) - {"grid", "hyperband"})
 # By default TPE proposes as many candidates at once as there are workers.
-ANY_N_JOBS = {"tpe": {"n_points": 2}}
+ANY_N_JOBS = {
+    "tpe": {"n_points": 2},
+    "bayes": {"n_points": 2},
+    "genetic": {"synchronous": True},
+}
 # Hyperband finds the epochs of our classifier by itself.
 LINEAR = {
     "hyperband": {"resource": "tol", "max_resources": 1e-3, "min_resources": 1e-4}

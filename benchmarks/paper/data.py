@@ -18,7 +18,8 @@ from sklearn_iis.datasets import (
 )
 
 PARTS = ("train", "test")
-N_SHAPES, N_TEST_SHAPES = 500, 2000
+# Few classes and many images, so that a network learns them in a minute.
+N_SHAPE_CLASSES, N_SHAPES, N_TEST_SHAPES = 4, 1000, 2000
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def check_folder(name, path):
 
 def load_shapes(path, size):
     """Made on the spot; the test images are many, as they cost no training."""
-    X, y = make_shapes(N_SHAPES + N_TEST_SHAPES, size=size, random_state=0)
+    X, y = make_shapes(
+        N_SHAPES + N_TEST_SHAPES, size=size, n_classes=N_SHAPE_CLASSES, random_state=0
+    )
     return Data(
         X=X[:N_SHAPES],
         y=y[:N_SHAPES],

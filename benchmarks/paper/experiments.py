@@ -224,7 +224,7 @@ EXPERIMENTS = {
         space=make_small_space(32),
         arms=compare_rules((16, 32, 64), (18, 12, 6), ["cnn__l2"]),
         searches=("random",),
-        n_repeats=6,
+        n_repeats=10,
         **SMALL,
     ),
     "rules-shapes": Experiment(

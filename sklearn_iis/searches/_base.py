@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from sklearn_iis._space import Candidate, SearchSpace
+from sklearn_iis._tickets import Ticket
+from sklearn_iis.searches._stream import Proposer, Stream
 
 # What a budget may be exceeded by, as sums of fractions are inexact.
 ROUNDING = 1e-9
@@ -85,6 +88,9 @@ class BaseStageSearchCV(BaseSearchCV):
         self.error_score = error_score
         self.return_train_score = return_train_score
 
+    # How many tasks joblib is given ahead, unless `pre_dispatch` says so.
+    tasks_ahead = "2*n_jobs"
+
     # Whether a larger budget makes another plan from the start, rather than more of the
     # same: then what was measured before is of use only where it is part of the plan.
     plans_ahead = False
@@ -142,6 +148,16 @@ class BaseStageSearchCV(BaseSearchCV):
     def n_evaluations(self) -> int:
         """How many evaluations are planned, those of all splits counting as one."""
         return self.n_iter
+
+    @property
+    def depends_on_timing(self) -> bool:
+        """Whether what is proposed depends on which worker is free first."""
+        return False
+
+    def _format_results(self, candidate_params, n_splits, out, more_results=None):
+        # What was a ticket is a candidate by now.
+        candidates = [dict(candidate) for candidate in candidate_params]
+        return super()._format_results(candidates, n_splits, out, more_results)
 
     def _run_search(self, evaluate_candidates, *, callback_ctx=None):
         self.check_budget()
@@ -211,6 +227,11 @@ class Evaluation:
         """What is left of the budget: if each costs 1, the number of candidates."""
         return self.search.n_iter - self._spent
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether somebody tells a score before those of all candidates are known."""
+        return getattr(self.search.scoring, "address", None) is not None
+
     def __call__(
         self,
         candidates: Iterable[Candidate],
@@ -244,23 +265,88 @@ class Evaluation:
             The scores; NaN for what failed, or was beyond the budget.
         """
         active = self.search.space.active
-        keys = [tuple((active(codes) | (params or {})).items()) for codes in candidates]
+        keys = [_key(active(codes) | (params or {})) for codes in candidates]
         new = [key for key in dict.fromkeys(keys) if key not in self._scores]
         new = new[: int(self.remaining / cost + ROUNDING)]
         if new:
-            self._spent += cost * len(new)
-            offset = len(self._scores) * self.search.n_splits_
-            results = self.evaluate_candidates(
-                [dict(key) for key in new],
-                more_results={name: [v] * len(new) for name, v in columns.items()},
-                callback_ctx=_OffsetContext(self.callback_ctx, offset),
-            )
-            metric = next(key for key in results if key.startswith("mean_test_"))
-            scores = np.array(results[metric])
-            # `error_score` may be a number; it is no score to be guided by.
-            scores[[error is not None for error in results.get("error", ())]] = np.nan
-            self._scores |= zip(new, scores[-len(new) :], strict=True)
+            scores = self._measure([dict(key) for key in new], cost, columns)
+            self._scores |= zip(new, scores, strict=True)
         return np.array([self._scores.get(key, np.nan) for key in keys])
+
+    def follow(
+        self,
+        proposer: Proposer,
+        random_state: np.random.RandomState,
+        *,
+        n_points: int | None = None,
+    ) -> None:
+        """Spend the budget on what a proposer asks for.
+
+        Parameters
+        ----------
+        proposer : Proposer
+            Decides on candidates.
+
+        random_state : RandomState instance
+            Determines what is measured in place of a proposal that was made before.
+
+        n_points : int, default=None
+            Candidates that are proposed at once, and measured before the next ones are
+            proposed. None means one by one, each when a worker is free for it.
+        """
+        search = self.search
+        spare = search.space.sample(
+            int(self.remaining), random_state=random_state, exclude=self.candidates
+        )
+        stream = Stream(
+            proposer,
+            active=search.space.active,
+            known=self._scores.copy(),
+            spare=spare,
+            n_splits=search.n_splits_,
+        )
+        if n_points is None and not self.can_stream:
+            n_points = effective_n_jobs(search.n_jobs)
+        if n_points is None:
+            with stream.listening(search.scoring.address):
+                self._follow_at_once(stream, len(spare))
+            return
+        for start in range(0, len(spare), n_points):
+            n_candidates = min(n_points, len(spare) - start)
+            candidates = [stream.propose() for _ in range(n_candidates)]
+            stream.learn(candidates, self(candidates))
+
+    def _follow_at_once(self, stream, n_candidates):
+        tickets = [Ticket(stream.decide) for _ in range(n_candidates)]
+        if not tickets:
+            return
+        try:
+            scores = self._measure(tickets, cost=1, columns={})
+        except Exception:
+            if stream.error is not None:
+                raise stream.error from None
+            raise
+        self._scores |= zip(map(_key, tickets), scores, strict=True)
+        stream.learn()
+
+    def _measure(self, candidates, cost, columns):
+        """Return the scores of candidates, each of which is new."""
+        self._spent += cost * len(candidates)
+        offset = len(self._scores) * self.search.n_splits_
+        results = self.evaluate_candidates(
+            candidates,
+            more_results={name: [v] * len(candidates) for name, v in columns.items()},
+            callback_ctx=_OffsetContext(self.callback_ctx, offset),
+        )
+        metric = next(key for key in results if key.startswith("mean_test_"))
+        scores = np.array(results[metric])
+        # `error_score` may be a number; it is no score to be guided by.
+        scores[[error is not None for error in results.get("error", ())]] = np.nan
+        return scores[-len(candidates) :]
+
+
+def _key(candidate):
+    return tuple(candidate.items())
 
 
 class _OffsetContext:

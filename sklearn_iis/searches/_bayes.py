@@ -1,13 +1,19 @@
 """Bayesian search: scikit-optimize's BayesSearchCV."""
 
 import warnings
+from collections import deque
+from contextlib import contextmanager
 from copy import copy
 from numbers import Integral
 
 import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 from skopt import BayesSearchCV, Optimizer
 from skopt.learning import GaussianProcessRegressor
+from skopt.learning.gaussian_process.kernels import WhiteKernel
 from skopt.space import Categorical, Integer, Real
 from skopt.utils import point_asdict, point_aslist
 from threadpoolctl import threadpool_limits
@@ -36,10 +42,12 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
     pre_dispatch, random_state, error_score, return_train_score
         See :class:`BaseStageSearchCV`.
 
-    n_points : int, default=2
-        Candidates proposed at once, and measured in parallel. What is proposed depends
-        on it, and not on `n_jobs`; to keep workers busy, `n_points` times the number of
-        splits should be `n_jobs` at least.
+    n_points : int, default=None
+        Candidates proposed at once, and measured in parallel. None means one by one,
+        each when a worker is free for it, so that what is proposed depends on which
+        candidates are done by then: set it for candidates that are the same for any
+        `n_jobs`. To keep workers busy, `n_points` times the number of splits should be
+        `n_jobs` at least.
 
     optimizer_kwargs : dict, default=None
         Parameters of :class:`skopt.Optimizer`. By default the expected improvement is
@@ -55,7 +63,7 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
 
     _parameter_constraints: dict = {
         **BaseStageSearchCV._parameter_constraints,
-        "n_points": [Interval(Integral, 1, None, closed="left")],
+        "n_points": [Interval(Integral, 1, None, closed="left"), None],
         "optimizer_kwargs": [dict, None],
     }
 
@@ -66,7 +74,7 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
         *,
         n_iter=10,
         seeds=None,
-        n_points=2,
+        n_points=None,
         optimizer_kwargs=None,
         scoring=None,
         n_jobs=None,
@@ -104,39 +112,32 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
             for name, dimension in self.space.dimensions.items()
         }
 
+    # One more than there are workers, as proposing takes a while.
+    tasks_ahead = "n_jobs+1"
+
+    @property
+    def depends_on_timing(self) -> bool:
+        """Whether what is proposed depends on which worker is free first."""
+        return self.n_points is None and effective_n_jobs(self.n_jobs) > 1
+
     def _search(
         self, evaluate: Evaluation, random_state: np.random.RandomState
     ) -> None:
         settings = dict(self.optimizer_kwargs or {})
         n_initial = settings.pop("n_initial_points", min(10, -(-self.n_iter // 3)))
-        seeds = self.seeds or []
-        evaluate(seeds + self._sample(n_initial - len(seeds), evaluate, random_state))
-        optimizer = surrogate = None
-        while evaluate.remaining:
-            n_before = evaluate.remaining
-            n_points = min(self.n_points, n_before)
-            if evaluate.worst is not None:
-                if surrogate is not (new := _surrogate(len(evaluate.candidates))):
-                    surrogate = new
-                    optimizer = self._make_optimizer(surrogate | settings, random_state)
-                evaluate(self._propose(optimizer, n_points, evaluate))
-            if evaluate.remaining == n_before:
-                # There was nothing to learn from, or all were measured before.
-                chance = self._sample(n_points, evaluate, random_state)
-                if not chance:
-                    break
-                evaluate(chance)
-        self._optim_results = [optimizer.get_result()] if optimizer else []
-
-    def _sample(
-        self,
-        n_candidates: int,
-        evaluate: Evaluation,
-        random_state: np.random.RandomState,
-    ) -> list[Candidate]:
-        return self.space.sample(
-            n_candidates, random_state=random_state, exclude=evaluate.candidates
+        initial = list(self.seeds or [])
+        initial += self.space.sample(
+            n_initial - len(initial), random_state=random_state, exclude=initial
         )
+        proposer = _BayesProposer(self, settings, random_state)
+        if self.n_points is None:
+            proposer.initial.extend(initial)
+        else:
+            for codes, score in zip(initial, evaluate(initial), strict=True):
+                proposer.tell(self.space.active(codes), score)
+        evaluate.follow(proposer, random_state, n_points=self.n_points)
+        optimizer = proposer.optimizer
+        self._optim_results = [optimizer.get_result()] if optimizer else []
 
     def _make_optimizer(self, settings, random_state):
         self.optimizer_kwargs_ = {
@@ -153,39 +154,103 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
             )
         return optimizer
 
-    def _propose(
-        self, optimizer: Optimizer, n_points: int, evaluate: Evaluation
-    ) -> list[Candidate]:
-        """Propose candidates, by the constant liar strategy (Ginsbourger et al. 2010).
 
-        `Optimizer.ask` does the same with two fits of the surrogate more.
+class _BayesProposer:
+    """An optimizer of scikit-optimize that is told anew of all candidates each time.
+
+    Parameters
+    ----------
+    search : StageBayesSearchCV
+        Makes optimizers.
+
+    settings : dict of str to object
+        Theirs.
+
+    random_state : RandomState instance
+        Theirs.
+    """
+
+    def __init__(self, search, settings, random_state):
+        self.search = search
+        self.settings = settings
+        self.random_state = random_state
+        self.space = search.space
+        self.initial: deque[Candidate] = deque()
+        self.optimizer: Optimizer | None = None
+        self._surrogate: dict | None = None
+        # The last Gaussian process with a kernel of its own, and its number of scores.
+        self._fitted: tuple[int, GaussianProcessRegressor] | None = None
+        self._scores: dict[tuple, float] = {}
+        # What is being measured.
+        self._pending: dict[tuple, None] = {}
+
+    def ask(self) -> Candidate | None:
+        if self.initial:
+            codes = self.initial.popleft()
+        elif not np.isfinite([*self._scores.values()]).any():
+            return None
+        else:
+            codes = self._propose()
+        self._pending[_key(self.space.active(codes))] = None
+        return codes
+
+    def tell(self, candidate: Candidate, score: float) -> None:
+        self._pending.pop(_key(candidate), None)
+        self._scores[_key(candidate)] = score
+
+    def _propose(self):
+        """Return a proposal, by the constant liar strategy (Ginsbourger et al. 2010).
+
+        What is being measured is taken to be as good as the best so far.
         """
-        spaces = self.search_spaces
-        points = [
-            point_aslist(spaces, self.space.complete(codes))
-            for codes in evaluate.candidates
-        ]
+        candidates = [dict(key) for key in (*self._scores, *self._pending)]
+        surrogate = _surrogate(len(candidates))
+        if self._surrogate is not surrogate:
+            self._surrogate, self._fitted = surrogate, None
+            self.optimizer = self.search._make_optimizer(
+                surrogate | self.settings, self.random_state
+            )
+        optimizer, spaces = self.optimizer, self.search.search_spaces
+        points = [point_aslist(spaces, self.space.complete(c)) for c in candidates]
         # The scores of what failed follow the worst one, so all are told anew.
-        scores = evaluate.scores
+        scores = np.array([*self._scores.values()])
         losses = list(-np.where(np.isnan(scores), np.nanmin(scores), scores))
+        losses += [min(losses)] * len(self._pending)
         optimizer.Xi.clear()
         optimizer.yi.clear()
-        proposals = []
         # The matrices are so small that several threads take longer.
         with threadpool_limits(1, "blas"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The objective has been evaluated")
-            optimizer.tell(points, losses)
-            while True:
-                point = optimizer.ask()
-                proposals.append(
-                    {
-                        name: self.space.dimensions[name].clip(code)
-                        for name, code in point_asdict(spaces, point).items()
-                    }
-                )
-                if len(proposals) == n_points:
-                    return proposals
-                optimizer.tell(point, min(losses))
+            warnings.filterwarnings("ignore", "Predicted variances")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            with self._kernel_kept():
+                optimizer.tell(points, losses)
+            point = optimizer.ask()
+        return {
+            name: self.space.dimensions[name].clip(code)
+            for name, code in point_asdict(spaces, point).items()
+        }
+
+    @contextmanager
+    def _kernel_kept(self):
+        """Fit the parameters of the kernel anew only if it is worth the time.
+
+        That is if no worker waits for the next proposal, or if a tenth more scores are
+        there than at the last time. It takes most of the time of a proposal.
+        """
+        optimizer, n_scores = self.optimizer, len(self._scores)
+        surrogate = optimizer.base_estimator_
+        if self._fitted is not None and self._pending:
+            n_before, fitted = self._fitted
+            if n_scores < 1.1 * n_before:
+                optimizer.base_estimator_ = _keep_kernel(surrogate, fitted)
+        try:
+            yield
+        finally:
+            is_new = optimizer.base_estimator_ is surrogate
+            optimizer.base_estimator_ = surrogate
+        if is_new and isinstance(surrogate, GaussianProcessRegressor):
+            self._fitted = n_scores, optimizer.models[-1]
 
 
 class _LayeredGaussianProcess(GaussianProcessRegressor):
@@ -215,7 +280,7 @@ class _LayeredGaussianProcess(GaussianProcessRegressor):
         ]
         return process
 
-    def __sklearn_clone__(self):
+    def __clone__(self):
         return copy(self)  # of what is never fitted itself
 
     def predict(self, X, **kwargs):
@@ -229,6 +294,15 @@ class _LayeredGaussianProcess(GaussianProcessRegressor):
         return mean, deviation, *(np.where(missing[0], 0, g) for g in gradients)
 
 
+def _keep_kernel(surrogate, fitted):
+    """Return a surrogate that takes over the kernel of a fitted one."""
+    kernel = clone(fitted.kernel_)
+    if fitted.noise_ is not None:
+        # scikit-optimize takes the noise out for predictions.
+        kernel = kernel.k1 + WhiteKernel(fitted.noise_)
+    return copy(surrogate).set_params(kernel=kernel, optimizer=None)
+
+
 def _least(space, depth, layer):
     """Return the least value, of those scaled from 0 to 1, of a depth with a layer."""
     dimension = space.dimensions.get(depth)
@@ -239,6 +313,10 @@ def _least(space, depth, layer):
         for code in range(dimension.low, dimension.high + 1)
     )
     return (n_lower - 0.5) / (dimension.high - dimension.low)
+
+
+def _key(candidate):
+    return tuple(candidate.items())
 
 
 def _surrogate(n_candidates):

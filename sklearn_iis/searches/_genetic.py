@@ -4,17 +4,25 @@ import math
 import random
 import sys
 import warnings
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from numbers import Integral, Real
+from threading import Semaphore, Thread
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.dummy import DummyClassifier
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_genetic import GASearchCV
 from sklearn_genetic.space.base import BaseDimension
 from sklearn_genetic.utils.tools import novelty_scorer
 
+from sklearn_iis._space import Candidate, SearchSpace
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+
+# Returns the score of each candidate: NaN for what failed, None if it is not known yet.
+Measure = Callable[[list[Candidate]], Sequence[float | None]]
 
 # The fitness of what failed before anything has a score. It must be finite.
 NO_SCORE = -1e100
@@ -30,6 +38,10 @@ class StageGASearchCV(BaseStageSearchCV):
     population at a time. Individuals that stand for a candidate measured before get its
     score and cost nothing.
 
+    With several workers a generation does not wait for its slowest individuals: once a
+    worker is free and all of them are under way, the next generation begins. What has
+    no score by then counts as the median of those that have, until it gets one.
+
     Parameters
     ----------
     estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
@@ -38,7 +50,8 @@ class StageGASearchCV(BaseStageSearchCV):
 
     population_size : int, default=None
         Individuals that survive a generation. None means the square root of `n_iter`,
-        at least 4. There are never fewer than there are seeds.
+        at least 4, and as many as there are workers, but at most half of `n_iter`,
+        unless `synchronous`. There are never fewer than there are seeds.
 
     crossover_probability, mutation_probability : float, default=0.2 and 0.8
         How often an individual comes from two others, or has a hyperparameter drawn
@@ -53,6 +66,10 @@ class StageGASearchCV(BaseStageSearchCV):
     algorithm : {"eaMuPlusLambda", "eaMuCommaLambda", "eaSimple"}, \
             default="eaMuPlusLambda"
         How generations follow each other.
+
+    synchronous : bool, default=False
+        Have each generation wait for all of its individuals, so that the candidates are
+        the same for any `n_jobs`, and workers are idle meanwhile.
     """
 
     _parameter_constraints: dict = {
@@ -63,6 +80,7 @@ class StageGASearchCV(BaseStageSearchCV):
         "tournament_size": [Interval(Integral, 1, None, closed="left")],
         "elitism": ["boolean"],
         "algorithm": [StrOptions({"eaMuPlusLambda", "eaMuCommaLambda", "eaSimple"})],
+        "synchronous": ["boolean"],
     }
 
     def __init__(
@@ -78,6 +96,7 @@ class StageGASearchCV(BaseStageSearchCV):
         tournament_size=3,
         elitism=True,
         algorithm="eaMuPlusLambda",
+        synchronous=False,
         scoring=None,
         n_jobs=None,
         refit=False,
@@ -109,21 +128,48 @@ class StageGASearchCV(BaseStageSearchCV):
         self.tournament_size = tournament_size
         self.elitism = elitism
         self.algorithm = algorithm
+        self.synchronous = synchronous
+
+    tasks_ahead = "n_jobs"
+
+    @property
+    def depends_on_timing(self) -> bool:
+        """Whether what is proposed depends on which worker is free first."""
+        return not self.synchronous and effective_n_jobs(self.n_jobs) > 1
 
     def _search(
         self, evaluate: Evaluation, random_state: np.random.RandomState
     ) -> None:
-        seeds = [self.space.complete(codes) for codes in self.seeds or []]
         generator = _GlobalRandom(random_state.randint(2**31))
+        search = self._make_search(random_state)
+        if not self.synchronous and evaluate.can_stream:
+            with _Generations(search, self.space, generator) as proposer:
+                evaluate.follow(proposer, random_state)
+            return
 
-        def evaluate_outside(candidates):
+        def measure(candidates):
+            n_before = evaluate.remaining
             # What the estimator does with the global generator is its own affair.
             with generator.swapped():
-                return evaluate(candidates)
+                scores = evaluate(candidates)
+            if not evaluate.remaining:
+                raise _SearchEnds
+            patience.count(is_idle=evaluate.remaining == n_before)
+            return scores
 
-        with generator.swapped(), warnings.catch_warnings():
+        patience = _Patience()
+        with generator.swapped():
+            search.run(measure)
+
+    def _make_search(self, random_state):
+        seeds = [self.space.complete(codes) for codes in self.seeds or []]
+        n_workers = 1 if self.synchronous else effective_n_jobs(self.n_jobs)
+        population_size = self.population_size or max(
+            4, math.isqrt(self.n_iter), min(n_workers, self.n_iter // 2)
+        )
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*only one parameter", UserWarning)
-            search = _PopulationGASearchCV(
+            return _PopulationGASearchCV(
                 # It measures nothing itself.
                 DummyClassifier(),
                 param_grid={
@@ -131,9 +177,7 @@ class StageGASearchCV(BaseStageSearchCV):
                     for name, dimension in self.space.dimensions.items()
                 },
                 # GASearchCV would drop the seeds that do not fit.
-                population_size=max(
-                    self.population_size or max(4, math.isqrt(self.n_iter)), len(seeds)
-                ),
+                population_size=max(population_size, len(seeds)),
                 generations=sys.maxsize,
                 crossover_probability=self.crossover_probability,
                 mutation_probability=self.mutation_probability,
@@ -144,16 +188,17 @@ class StageGASearchCV(BaseStageSearchCV):
                 verbose=False,
                 warm_start_configs=seeds,
             )
-            search.run(evaluate, evaluate_outside)
 
 
 class _PopulationGASearchCV(GASearchCV):
     """A GASearchCV that has a whole population measured at once."""
 
-    def run(self, evaluation, evaluate):
-        self._evaluation = evaluation
-        self._evaluate_candidates = evaluate
-        self._n_idle = 0
+    def run(self, measure: Measure) -> None:
+        """Evolve candidates until `measure` raises :class:`_SearchEnds`."""
+        self._measure = measure
+        # Individuals that are still being measured, and their candidates.
+        self._late = []
+        self._scores = []
         try:
             self.fit(None)
         except _SearchEnds as end:
@@ -171,23 +216,133 @@ class _PopulationGASearchCV(GASearchCV):
 
     def _evaluate_population(self, _, individuals):
         names = self.space.parameters
-        n_before = self._evaluation.remaining
+        candidates = [dict(zip(names, genes, strict=True)) for genes in individuals]
+        n_late = len(self._late)
+        pairs = [*self._late, *zip(individuals, candidates, strict=True)]
         try:
-            scores = self._evaluate_candidates(
-                [dict(zip(names, genes, strict=True)) for genes in individuals]
-            )
+            scores = self._measure([candidate for _, candidate in pairs])
         except (KeyboardInterrupt, SystemExit, StopIteration) as error:
             # The loop that called would keep these and go on.
             raise _SearchEnds from error
-        self._n_idle = 0 if self._evaluation.remaining < n_before else self._n_idle + 1
-        if not self._evaluation.remaining or self._n_idle > PATIENCE:
-            raise _SearchEnds
-        worst = self._evaluation.worst
-        scores = np.nan_to_num(scores, nan=NO_SCORE if worst is None else worst)
+        self._late = [p for p, s in zip(pairs, scores, strict=True) if s is None]
+        fitness = self._rate(scores, [individual for individual, _ in pairs])
+        for i in range(n_late):
+            if scores[i] is not None:
+                self._correct(pairs[i][0], fitness[i])
+        return fitness[n_late:]
+
+    def _correct(self, individual, fitness):
+        """Give an individual its true fitness, and perhaps its place back."""
+        individual.fitness.values = fitness
+        if not any(individual is other for other in self._pop):
+            self._pop.append(individual)
+
+    def _rate(self, scores, individuals):
+        """Return the fitness of individuals, of which some are still being measured."""
+        self._scores += [s for s in scores if s is not None and not np.isnan(s)]
+        median = np.median(self._scores) if self._scores else NO_SCORE
+        worst = min(self._scores, default=NO_SCORE)
+        scores = [
+            median if score is None else worst if np.isnan(score) else score
+            for score in scores
+        ]
         return [
             (score, novelty_scorer(genes, self._pop))
             for score, genes in zip(scores, individuals, strict=True)
         ]
+
+
+class _Generations(AbstractContextManager):
+    """Asks a genetic search for individuals one by one, as workers get free.
+
+    The search runs in a thread of its own, but only while somebody waits for it.
+
+    Parameters
+    ----------
+    search : _PopulationGASearchCV
+        Evolves them.
+
+    space : SearchSpace
+        What is searched.
+
+    generator : _GlobalRandom
+        What the search draws from.
+    """
+
+    def __init__(
+        self,
+        search: _PopulationGASearchCV,
+        space: SearchSpace,
+        generator: "_GlobalRandom",
+    ):
+        self.search = search
+        self.space = space
+        self.generator = generator
+        self._queue: deque[Candidate] = deque()
+        # None for what is being measured.
+        self._scores: dict[tuple, float | None] = {}
+        self._patience = _Patience()
+        self._error: BaseException | None = None
+        self._is_closed = False
+        self._go, self._back = Semaphore(0), Semaphore(0)
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._is_closed = True
+        self._go.release()
+        self._thread.join()
+
+    def ask(self) -> Candidate | None:
+        if not self._queue and self._thread.is_alive():
+            self._go.release()
+            self._back.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._queue.popleft() if self._queue else None
+
+    def tell(self, candidate: Candidate, score: float) -> None:
+        self._scores[_key(candidate)] = score
+
+    def _run(self):
+        self._go.acquire()
+        try:
+            if not self._is_closed:
+                with self.generator.swapped():
+                    self.search.run(self._measure)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._back.release()
+
+    def _measure(self, candidates):
+        keys = [_key(self.space.active(codes)) for codes in candidates]
+        new = [key for key in dict.fromkeys(keys) if key not in self._scores]
+        self._scores |= dict.fromkeys(new)
+        self._queue.extend(map(dict, new))
+        self._patience.count(is_idle=not new)
+        if new:
+            with self.generator.swapped():
+                self._back.release()
+                self._go.acquire()
+            if self._is_closed:
+                raise _SearchEnds
+        return [self._scores[key] for key in keys]
+
+
+class _Patience:
+    """Ends a search whose populations have had no new candidate for a long time."""
+
+    def __init__(self):
+        self._n_idle = 0
+
+    def count(self, *, is_idle):
+        self._n_idle = self._n_idle + 1 if is_idle else 0
+        if self._n_idle > PATIENCE:
+            raise _SearchEnds
 
 
 class _Gene(BaseDimension):
@@ -225,6 +380,10 @@ class _GlobalRandom:
         state = random.getstate()
         random.setstate(self._state)
         self._state = state
+
+
+def _key(candidate):
+    return tuple(candidate.items())
 
 
 def _remove_deap_classes():

@@ -1,5 +1,6 @@
 """Search by tree-structured Parzen estimators: Optuna's TPESampler."""
 
+from collections import defaultdict
 from contextlib import nullcontext
 from numbers import Integral
 
@@ -30,9 +31,10 @@ class StageTPESearchCV(BaseStageSearchCV):
         See :class:`BaseStageSearchCV`. Optuna logs nothing unless `verbose` > 0.
 
     n_points : int, default=None
-        Candidates proposed at once, and measured in parallel. None means as many as
-        there are workers. What is proposed depends on it: set it for candidates that
-        are the same for any `n_jobs`.
+        Candidates proposed at once, and measured in parallel. None means one by one,
+        each when a worker is free for it, so that what is proposed depends on which
+        candidates are done by then: set it for candidates that are the same for any
+        `n_jobs`.
 
     sampler_kwargs : dict, default=None
         Parameters of :class:`optuna.samplers.TPESampler`. By default those of Optuna,
@@ -89,31 +91,20 @@ class StageTPESearchCV(BaseStageSearchCV):
         self.n_points = n_points
         self.sampler_kwargs = sampler_kwargs
 
+    tasks_ahead = "n_jobs"
+
+    @property
+    def depends_on_timing(self) -> bool:
+        """Whether what is proposed depends on which worker is free first."""
+        return self.n_points is None and effective_n_jobs(self.n_jobs) > 1
+
     def _search(
         self, evaluate: Evaluation, random_state: np.random.RandomState
     ) -> None:
-        study = self._make_study(random_state)
+        proposer = _TPEProposer(self._make_study(random_state), self.space)
         for codes in self.seeds or []:
-            study.enqueue_trial(codes)
-        failed: list[FrozenTrial] = []
-        while evaluate.remaining:
-            n_before = int(evaluate.remaining)
-            n_points = min(self.n_points or effective_n_jobs(self.n_jobs), n_before)
-            trials = [study.ask() for _ in range(n_points)]
-            scores = evaluate([self._suggest(trial) for trial in trials])
-            failed += _tell(study, trials, scores)
-            if evaluate.worst is not None:
-                _rank_last(study, failed)
-                failed = []
-            if evaluate.remaining == n_before:
-                # All were measured before.
-                chance = self.space.sample(
-                    n_points, random_state=random_state, exclude=evaluate.candidates
-                )
-                if not chance:
-                    break
-                for codes in chance:
-                    study.enqueue_trial(codes)
+            proposer.study.enqueue_trial(codes)
+        evaluate.follow(proposer, random_state, n_points=self.n_points)
 
     def _make_study(self, random_state):
         settings = {
@@ -123,6 +114,40 @@ class StageTPESearchCV(BaseStageSearchCV):
         sampler = TPESampler(**settings)
         with nullcontext() if self.verbose else optuna_errors_only():
             return optuna.create_study(sampler=sampler, direction="maximize")
+
+
+class _TPEProposer:
+    """A study of Optuna that is told of the codes of candidates."""
+
+    def __init__(self, study, space):
+        self.study = study
+        self.space = space
+        # The trials of each candidate that was proposed.
+        self._trials: dict[tuple, list[Trial]] = defaultdict(list)
+        # What failed before anything had a score.
+        self._failed: list[FrozenTrial] = []
+        self._has_score = False
+
+    def ask(self) -> Candidate:
+        trial = self.study.ask()
+        codes = self._suggest(trial)
+        self._trials[_key(self.space.active(codes))].append(trial)
+        return codes
+
+    def tell(self, candidate: Candidate, score: float) -> None:
+        if not self._trials[_key(candidate)]:
+            # It was drawn at random.
+            self.study.enqueue_trial(candidate)
+            self.ask()
+        for trial in self._trials.pop(_key(candidate)):
+            if np.isnan(score):
+                self._failed.append(self.study.tell(trial, state=TrialState.FAIL))
+            else:
+                self.study.tell(trial, score)
+                self._has_score = True
+        if self._has_score:
+            _rank_last(self.study, self._failed)
+            self._failed = []
 
     def _suggest(self, trial: Trial) -> Candidate:
         """Return the candidate of a trial, with suggestions for what it has only."""
@@ -139,6 +164,10 @@ class StageTPESearchCV(BaseStageSearchCV):
         return codes
 
 
+def _key(candidate):
+    return tuple(sorted(candidate.items()))
+
+
 def _suggest_code(trial, name, dimension):
     low, high = dimension.low, dimension.high
     if isinstance(dimension, Continuous):
@@ -146,17 +175,6 @@ def _suggest_code(trial, name, dimension):
     if dimension.ordered:
         return trial.suggest_int(name, low, high)
     return trial.suggest_categorical(name, range(low, high + 1))
-
-
-def _tell(study: Study, trials: list[Trial], scores: np.ndarray) -> list[FrozenTrial]:
-    """Tell the scores of trials, and return those that failed."""
-    told = [
-        study.tell(trial, state=TrialState.FAIL)
-        if np.isnan(score)
-        else study.tell(trial, score)
-        for trial, score in zip(trials, scores, strict=True)
-    ]
-    return [trial for trial in told if trial.state == TrialState.FAIL]
 
 
 def _rank_last(study: Study, failed: list[FrozenTrial]) -> None:

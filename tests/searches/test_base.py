@@ -20,7 +20,11 @@ SKIP = {
 }
 
 # By default TPE proposes as many candidates at once as there are workers.
-ANY_N_JOBS = {"tpe": {"n_points": 2}}
+ANY_N_JOBS = {
+    "tpe": {"n_points": 2},
+    "bayes": {"n_points": 2},
+    "genetic": {"synchronous": True},
+}
 
 # A grid of few candidates holds most hyperparameters, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning")
