@@ -4,6 +4,7 @@ import numbers
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -350,13 +351,17 @@ def _key(candidate):
 
 
 class _OffsetContext:
-    """A callback context that counts its subtasks on from those of former batches."""
+    """A callback context that counts its subtasks on from those of former batches.
+
+    Each subtask gets a parent of its own. With a common one, that knows all of them,
+    each task that is pickled for a worker would hold them all.
+    """
 
     def __init__(self, callback_ctx, offset):
         self.callback_ctx = callback_ctx
         self.offset = offset
 
     def subcontext(self, *, task_name, task_id):
-        return self.callback_ctx.subcontext(
-            task_name=task_name, task_id=self.offset + task_id
-        )
+        parent = copy(self.callback_ctx)
+        parent._children_map = {}
+        return parent.subcontext(task_name=task_name, task_id=self.offset + task_id)

@@ -280,7 +280,7 @@ class _LayeredGaussianProcess(GaussianProcessRegressor):
         ]
         return process
 
-    def __clone__(self):
+    def __sklearn_clone__(self):
         return copy(self)  # of what is never fitted itself
 
     def predict(self, X, **kwargs):
