@@ -217,10 +217,8 @@ def test_what_was_decided_as_workers_got_free_is_not_lost_with_them(name, tmp_pa
     results = search.fit(X, y).cv_results_
     assert killed.exists()
     assert set(results["error"]) == {None}
-    lines = read_log(tmp_path / "log")
     # All that was begun is part of the results, and what was finished is not repeated.
-    assert len(set(lines)) == 32
-    assert len(lines) <= 32 + 2
+    assert 32 <= len(read_log(tmp_path / "log")) <= 32 + 2
 
 
 def test_what_is_killed_ends_the_search_if_errors_should(tmp_path):
