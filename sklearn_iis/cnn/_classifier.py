@@ -55,7 +55,7 @@ UNFIT = (
 )
 
 # What may differ between two calls of `fit` if the second one goes on with training.
-FREE_TO_CHANGE = {"max_epochs", "random_state", "verbose", "warm_start"}
+FREE_TO_CHANGE = {"device", "max_epochs", "random_state", "verbose", "warm_start"}
 
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):
@@ -391,8 +391,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             if training is None:
                 training = self._start(images, labels, device, generators)
             else:
-                for generator, state in zip(generators, training.states, strict=True):
-                    generator.set_state(state)
+                training.move_to(device, generators)
+                training.net.precision = _resolve_precision(self.precision, device)
             # What is interrupted cannot be gone on with.
             self._training = None
             self._train(training, images, labels)
@@ -789,6 +789,14 @@ class _Training:
     valid: np.ndarray
     params: dict[str, Any] = field(default_factory=dict)
     states: list[torch.Tensor] = field(default_factory=list)  # of torch's generators
+
+    def move_to(self, device, generators):
+        """Go on on a device, perhaps another one, with its generators."""
+        self.net.move_to(device)
+        for generator, state in zip(generators, self.states, strict=False):
+            generator.set_state(state)
+        for generator in generators[len(self.states) :]:  # a GPU after the processor
+            generator.manual_seed(generators[0].initial_seed())
 
 
 @contextmanager
