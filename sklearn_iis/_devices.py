@@ -28,7 +28,7 @@ AUTO = "auto"
 DEVICE = "device"
 
 # How long to wait before it is tried again whether there is a place.
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 
 # A line of a traceback: from torch's allocator, and from what CUDA allocates itself.
 OUT_OF_MEMORY = re.compile(
