@@ -343,7 +343,7 @@ print(len(sizes), sizes[-1] - sizes[19])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_memory_does_not_grow_over_200_trials():
-    """Less than 8 MB in all; kept networks would take as much, or more, by far."""
+    """It grew by 0.5 MB when tried, and by 15 MB with all networks kept."""
     output = subprocess.run(
         [sys.executable, "-c", GROWTH],
         capture_output=True,
@@ -353,7 +353,7 @@ def test_memory_does_not_grow_over_200_trials():
     ).stdout
     n_trials, growth = output.split()
     assert int(n_trials) == 220
-    assert float(growth) < 8
+    assert float(growth) < 5
 
 
 # Networks

@@ -13,6 +13,7 @@ from sklearn.svm import SVC
 
 from sklearn_iis import CNNClassifier, SearchSpace, _evaluation
 from sklearn_iis._checkpoints import Checkpoints
+from sklearn_iis._records import SearchAborted
 from sklearn_iis._trial import Trial, TrialScorer
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 from tests.test_guard import CODES, FixedSearch
@@ -370,6 +371,32 @@ def test_no_place_in_time_skips_the_evaluation(when):
     score = TrialScorer(passthrough)(trial, X, y)
     assert score.record.skipped
     assert score.record.error is None
+
+
+def test_no_place_alone_in_time_skips_what_was_to_be_scored():
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place).fit(X, y)
+
+    def wait(time_left):
+        raise TimeoutError
+
+    place.become_alone = wait
+    scorer = TrialScorer(Metrics(1, "raised"), metrics=("a", "b"))
+    score = scorer(trial, X, y)["a"]
+    assert score.record.skipped
+    assert place.events == ["back"]
+
+
+def test_locks_that_fail_end_the_search():
+    trial = make_placed_trial(StubPlace("cuda:0"))
+
+    def fail(time_left):
+        raise PermissionError("no locks")
+
+    trial.gpus.take = fail
+    with pytest.raises(SearchAborted) as aborted:
+        trial.fit(X, y)
+    assert isinstance(aborted.value.args[0], PermissionError)
 
 
 @pytest.mark.parametrize("devices", [("cpu", None), (None, "cpu")])

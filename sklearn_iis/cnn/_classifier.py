@@ -130,7 +130,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     device : str, default="auto"
         Where to train and predict, for instance "cpu", "cuda:0" or "mps". "auto" takes
-        "cuda" if torch sees such a GPU, and "cpu" otherwise.
+        "cuda" if torch sees such a GPU, and "cpu" otherwise; in a search by
+        :class:`~sklearn_iis.IISSearchCV`, the GPU with the fewest evaluations on it.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         What the network computes in. "auto" takes bfloat16 where the device multiplies
@@ -151,7 +152,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         until there were `max_epochs` epochs in all. The result is that of training
         straight through. Weights and the state of the optimizer are kept for it by a
         fit with `warm_start=True` only. After a fit that was interrupted or failed, the
-        next one starts anew.
+        next one starts anew. `device` may be another one in the next call.
 
     **module__params
         Parameters of `module`, each as ``module__<name>``; also through `set_params`.
