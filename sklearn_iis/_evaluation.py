@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_iis._devices import Place, is_out_of_gpu_memory
 from sklearn_iis._monitor import Monitor, monitored
 from sklearn_iis._records import (
     Evaluation,
@@ -187,9 +188,13 @@ class Run:
     ----------
     record : Record
         What is known of it so far.
+
+    place : Place, default=None
+        Its place on a GPU.
     """
 
     record: Record = field(default_factory=lambda: Record(started=time.time()))
+    place: Place | None = None
 
     # Whether the record is complete.
     is_known = False
@@ -198,6 +203,20 @@ class Run:
     def is_to_fit(self) -> bool:
         """Whether there is an estimator to be fitted."""
         return self.record.error is None and not self.record.skipped
+
+    def time_left(self) -> float:
+        """Return the seconds that there still are for it."""
+        return math.inf
+
+    def may_try_alone(self, error: str) -> bool:
+        """Return whether something that went wrong may go well alone on the GPU."""
+        return (
+            self.place is not None
+            and not self.place.is_alone
+            and self.is_to_fit
+            and self.record.time_limit is None
+            and is_out_of_gpu_memory(error)
+        )
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -227,6 +246,8 @@ class Run:
     def close(self, *, keep: bool = True) -> None:
         """Keep the record of the evaluation, unless told not to."""
         self.is_known = True
+        if self.place is not None:
+            self.place.give_back()
 
     def _make_monitor(self) -> Monitor:
         return Monitor()
@@ -276,8 +297,8 @@ class RecordedRun(Run):
         """Keep the record of the evaluation, unless told not to."""
         if self.is_known:
             return
-        super().close(keep=keep)
         try:
+            super().close(keep=keep)
             if keep and not self.record.skipped:
                 self.context.end(self.evaluation, self.record)
             else:
@@ -289,7 +310,13 @@ class RecordedRun(Run):
             if self.mark is not None:
                 self.mark.remove()
 
+    def time_left(self) -> float:
+        """Return the seconds that there still are for it."""
+        return self.context.time_left()
+
     def _make_monitor(self):
+        # What a first try has begun, if this is the second one.
+        self.context.records.drop(self.evaluation)
         monitor = self.context.records.begin(self.evaluation)
         # After that, which may take a while.
         self._time_left = self.context.time_left()

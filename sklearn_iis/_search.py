@@ -26,6 +26,7 @@ from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_obj
 from sklearn.utils.validation import _check_method_params, indexable
 
 from sklearn_iis._checkpoints import Checkpoints
+from sklearn_iis._devices import Gpus, divided_threads
 from sklearn_iis._evaluation import (
     SAMPLE_INDICES,
     EvaluationContext,
@@ -206,6 +207,12 @@ class IISSearchCV(BaseSearchCV):
         `pruned`. With several workers the results depend on which of them is first.
         "median" is Optuna's `MedianPruner`. Needs the extra `storage`.
 
+    trials_per_gpu : int, default=1
+        How many evaluations may be on a GPU at once, those of other processes of the
+        user on the machine among them. Each estimator with a parameter `device="auto"`,
+        such as that of `CNNClassifier`, takes a place on the GPU with the fewest, and
+        waits if there is none; other devices are left alone.
+
     Attributes
     ----------
     cv_results_ : dict of str to ndarray or list
@@ -329,11 +336,13 @@ class IISSearchCV(BaseSearchCV):
         "timeout": [Interval(Real, 0, None, closed="neither"), None],
         "trial_timeout": [Interval(Real, 0, None, closed="neither"), None],
         "pruner": [StrOptions({"median"}), HasMethods("prune"), None],
+        "trials_per_gpu": [Interval(Integral, 1, None, closed="left")],
     }
 
     # Parameters that do not change what is found; some may hold a password.
     parameters_without_influence = (
         *("storage", "study_name", "timeout", "trial_timeout", "pre_dispatch"),
+        "trials_per_gpu",
     )
 
     def __init__(
@@ -366,6 +375,7 @@ class IISSearchCV(BaseSearchCV):
         timeout=None,
         trial_timeout=None,
         pruner=None,
+        trials_per_gpu=1,
     ):
         super().__init__(
             estimator=estimator,
@@ -396,6 +406,7 @@ class IISSearchCV(BaseSearchCV):
         self.timeout = timeout
         self.trial_timeout = trial_timeout
         self.pruner = pruner
+        self.trials_per_gpu = trials_per_gpu
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -564,9 +575,10 @@ class IISSearchCV(BaseSearchCV):
 
         stage_ctx = callback_ctx.subcontext(task_name=plan.where(stage))
         can_prune = self.pruner is not None
-        with Guard(
-            search, context, can_prune=can_prune, on_restart=on_restart
-        ) as guard:
+        with (
+            Guard(search, context, can_prune=can_prune, on_restart=on_restart) as guard,
+            divided_threads(self.n_jobs),
+        ):
             self._fit_in_context(stage_ctx, search, guard.fit, X, plan.y, params)
 
     def _longest_fit(self):
@@ -815,6 +827,7 @@ class IISSearchCV(BaseSearchCV):
                 raise_errors=self.error_score == "raise",
                 checkpoints=checkpoints,
                 context=context,
+                gpus=Gpus(self.trials_per_gpu),
             ),
             space,
             **settings,

@@ -1,8 +1,6 @@
 """One candidate on one split, wherever it runs."""
 
-import gc
 import numbers
-import sys
 import time
 import warnings
 from inspect import signature
@@ -21,6 +19,13 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 
 from sklearn_iis._checkpoints import Checkpoints
+from sklearn_iis._devices import (
+    AUTO,
+    Gpus,
+    find_auto_devices,
+    free_memory,
+    loading_on,
+)
 from sklearn_iis._evaluation import (
     SAMPLE_INDICES,
     EvaluationContext,
@@ -28,7 +33,7 @@ from sklearn_iis._evaluation import (
     carry,
     guiding_score,
 )
-from sklearn_iis._records import Evaluation
+from sklearn_iis._records import Evaluation, SearchAborted
 from sklearn_iis._space import Candidate, SearchSpace
 from sklearn_iis._tickets import Delivery
 
@@ -61,13 +66,18 @@ class Trial(BaseEstimator):
         What keeps the records of the stage; `fit` is then told the training samples by
         a parameter of its own.
 
+    gpus : Gpus, default=None
+        Where an estimator with a parameter `device="auto"` takes a place, which it has
+        until it is scored.
+
     codes : dict of str to object, default=None
         The candidate; set by :meth:`set_params`.
 
     Attributes
     ----------
     estimator_ : estimator object
-        The fitted estimator, if there was anything to fit and nothing went wrong.
+        The fitted estimator, if there was anything to fit and nothing went wrong. Once
+        it is scored and its place on a GPU given back, it is gone.
 
     run_ : Run
         The evaluation, with its record so far.
@@ -82,6 +92,7 @@ class Trial(BaseEstimator):
         raise_errors: bool = False,
         checkpoints: Checkpoints | None = None,
         context: EvaluationContext | None = None,
+        gpus: Gpus | None = None,
         codes: Candidate | None = None,
     ):
         self.estimator = estimator
@@ -90,6 +101,7 @@ class Trial(BaseEstimator):
         self.raise_errors = raise_errors
         self.checkpoints = checkpoints
         self.context = context
+        self.gpus = gpus
         self.codes = codes
 
     def __sklearn_clone__(self):
@@ -152,20 +164,35 @@ class Trial(BaseEstimator):
             self.run_.close(keep=False)
             raise RuntimeError(self.run_.record.error)
         try:
-            if self.run_.is_to_fit:
-                with self.run_.followed():
-                    self.estimator_ = self._fit(X, y, fit_params)
-        except Exception:
-            if self.raise_errors and not self.run_.record.skipped:
-                self.run_.close(keep=False)
-                raise
-            self.run_.fail(format_exc())
+            if self.run_.is_to_fit and self._try_fit(X, y, fit_params):
+                # By now, nothing refers to what the first try has left on the GPU.
+                self.become_alone()
+                if self.run_.is_to_fit:
+                    self._try_fit(X, y, fit_params)
         except BaseException:
-            self.run_.close(keep=False)
+            self.close(keep=False)
             raise
         if self.run_.record.error is not None:
             _free_memory(self.run_.record.error)
         return self
+
+    def become_alone(self) -> None:
+        """Wait until no other trial is on the GPU, as long as there is time."""
+        place = self.run_.place
+        if place is not None:
+            self._wait(place.become_alone)
+
+    def close(self, *, keep: bool = True) -> None:
+        """End the evaluation.
+
+        Parameters
+        ----------
+        keep : bool, default=True
+            Whether to keep its record.
+        """
+        if self.run_.place is not None and hasattr(self, "estimator_"):
+            del self.estimator_  # it would keep its memory on the GPU
+        self.run_.close(keep=keep)
 
     def identify(
         self, context: EvaluationContext, candidate: Candidate, train: Any
@@ -192,18 +219,54 @@ class Trial(BaseEstimator):
             return Run()
         return context.begin(self.identify(context, self.codes or {}, train))
 
-    def _fit(self, X, y, fit_params):
-        candidate = self.codes or {}
+    def _try_fit(self, X, y, fit_params):
+        """Fit, and return whether to try it again, alone on the GPU."""
+        run = self.run_
+        try:
+            estimator = self._make_estimator()
+            devices = find_auto_devices(estimator)
+            if devices and run.place is None and self.gpus is not None:
+                run.place = self._wait(self.gpus.take)
+            if run.is_to_fit:
+                with run.followed():
+                    self.estimator_ = self._fit(estimator, devices, X, y, fit_params)
+        except Exception:
+            error = format_exc()
+            if run.may_try_alone(error):
+                return True
+            if self.raise_errors and not run.record.skipped:
+                raise
+            run.fail(error)
+        return False
+
+    def _wait(self, for_place):
+        """Return what there is to wait for; note if the time is up before."""
+        try:
+            return for_place(self.run_.time_left)
+        except TimeoutError:
+            self.run_.record.skipped = True
+        except OSError as error:
+            # Nothing that the candidate is to blame for.
+            raise SearchAborted(error) from error
+
+    def _make_estimator(self):
         # Some parameters may be estimators themselves.
-        params = clone(self.decode(candidate), safe=False)
-        estimator = clone(self.estimator).set_params(**params)
-        codes, further = self._split(candidate)
+        params = clone(self.decode(self.codes or {}), safe=False)
+        return clone(self.estimator).set_params(**params)
+
+    def _fit(self, estimator, devices, X, y, fit_params):
+        place = self.run_.place
+        device = AUTO if place is None else place.device
+        codes, further = self._split(self.codes or {})
         checkpoint = None
         if self.checkpoints is not None and len(further) == 1:
             data = (X, y, fit_params, self.fixed)
             checkpoint = self.checkpoints.find(estimator, codes, *further, data)
         if checkpoint is not None:
-            estimator = checkpoint.resume(estimator)
+            with loading_on(None if place is None else device):
+                estimator = checkpoint.resume(estimator)
+        # What was resumed may have been elsewhere.
+        estimator.set_params(**dict.fromkeys(devices, device))
         self._propagate_callbacks(estimator)
         fitted = estimator.fit(*((X,) if y is None else (X, y)), **fit_params)
         if checkpoint is not None:
@@ -286,9 +349,9 @@ class TrialScorer:
             try:
                 self._add_scores(trial, X, y, params, is_train)
                 if is_train or not self.return_train_score:
-                    run.close()
+                    trial.close()
             except BaseException:
-                run.close(keep=False)
+                trial.close(keep=False)
                 raise
         if not is_train and self.report is not None and not record.skipped:
             self.report(trial.codes, guiding_score(record.scores))
@@ -324,7 +387,7 @@ class TrialScorer:
             return self._all_failed(), record.error
         args = (X,) if y is None else (X, y)
         try:
-            scores = self.scorer(trial.estimator_, *args, **params)
+            scores = self._measure(trial, args, params)
             if not isinstance(scores, dict):
                 return self._check(scores)
             guide = self.guide if self.guide in scores else next(iter(scores))
@@ -340,6 +403,24 @@ class TrialScorer:
             error = format_exc()
             _free_memory(error)
             return self._all_failed(), error
+
+    def _measure(self, trial, args, params):
+        """Return what the scorer does, perhaps the second time, alone on the GPU."""
+        try:
+            scores = self.scorer(trial.estimator_, *args, **params)
+            # scikit-learn's multimetric scorer gives the error of a metric.
+            each = scores.values() if isinstance(scores, dict) else [scores]
+            errors = [score for score in each if isinstance(score, str)]
+        except Exception:
+            errors = [format_exc()]
+            if not trial.run_.may_try_alone(*errors):
+                raise
+        if not any(map(trial.run_.may_try_alone, errors)):
+            return scores
+        trial.become_alone()
+        if trial.run_.record.skipped:
+            return self._all_failed()
+        return self.scorer(trial.estimator_, *args, **params)
 
     @property
     def _failed_score(self):
@@ -386,7 +467,4 @@ def _free_memory(error):
     """Free what is left of a fit that found no memory, also in torch's GPU cache."""
     if "memory" not in error.rstrip().rpartition("\n")[2].lower():
         return  # to look for garbage takes longer than many fits
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    free_memory()

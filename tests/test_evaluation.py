@@ -87,6 +87,60 @@ def test_nothing_is_begun_when_the_time_is_up(context):
     assert context.begin(context.identify({"a": 1}, {}, 0)).is_to_fit
 
 
+class Place:
+    """Of a GPU."""
+
+    is_alone = False
+    n_given_back = 0
+
+    def give_back(self):
+        self.n_given_back += 1
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_place_is_given_back_when_the_run_is_closed(keep, context):
+    evaluation = context.identify({"a": 1}, {}, 0)
+    run = context.begin(evaluation)
+    run.place = Place()
+    run.close(keep=keep)
+    run.close(keep=keep)
+    assert run.place.n_given_back == 1
+    assert (context.find(evaluation) is not None) == keep
+
+
+def test_what_may_go_well_alone(context):
+    full = "Traceback ...\ntorch.OutOfMemoryError: CUDA out of memory."
+    run = context.begin(context.identify({"a": 1}, {}, 0))
+    assert not run.may_try_alone(full)
+    run.place = Place()
+    assert run.may_try_alone(full)
+    assert not run.may_try_alone("Traceback ...\nMemoryError")
+    for name, value in {"error": "why", "skipped": True, "time_limit": 1.0}.items():
+        run.record = replace(Record(), **{name: value})
+        assert not run.may_try_alone(full)
+    run.record = Record()
+    run.place.is_alone = True
+    assert not run.may_try_alone(full)
+
+
+def test_what_a_first_try_has_begun_is_ended_by_the_second(context, monkeypatch):
+    """A pruner compares trials that are under way."""
+    calls = []
+    for name in ("begin", "drop"):
+        method = getattr(TemporaryRecords, name)
+
+        def spy(self, evaluation, name=name, method=method):
+            calls.append(name)
+            return method(self, evaluation)
+
+        monkeypatch.setattr(TemporaryRecords, name, spy)
+    run = context.begin(context.identify({"a": 1}, {}, 0))
+    for _ in range(2):
+        with run.followed():
+            pass
+    assert calls == ["drop", "begin"] * 2
+
+
 def test_time_is_left_for_the_last_fit(context):
     """As long as the longest fit of this stage or of those before it, times a ratio."""
     end = time.time() + 100

@@ -826,6 +826,7 @@ def test_bad_parameters(params, error, message):
         ({"timeout": 0}, ValueError, "The 'timeout' parameter"),
         ({"trial_timeout": -1}, ValueError, "The 'trial_timeout' parameter"),
         ({"pruner": "mean"}, ValueError, "The 'pruner' parameter"),
+        ({"trials_per_gpu": 0}, ValueError, "The 'trials_per_gpu' parameter"),
     ],
 )
 def test_bad_parameters_of_what_is_kept(params, error, message, tmp_path, monkeypatch):

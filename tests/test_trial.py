@@ -1,5 +1,9 @@
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
@@ -7,7 +11,9 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from sklearn_iis import SearchSpace
+from sklearn_iis import CNNClassifier, SearchSpace, _evaluation
+from sklearn_iis._checkpoints import Checkpoints
+from sklearn_iis._records import SearchAborted
 from sklearn_iis._trial import Trial, TrialScorer
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 from tests.test_guard import CODES, FixedSearch
@@ -166,3 +172,253 @@ def test_the_guide_comes_first_also_if_all_metrics_fail():
     trial = make_trial(fails_below=1.0).fit(X, y)
     scorer = TrialScorer(passthrough, metrics=("a", "b", "c"), guide="b")
     assert list(scorer(trial, X, y)) == ["b", "a", "c"]
+
+
+# Places on GPUs
+
+
+class OnDevice(FormulaClassifier):
+    """Has a device, and finds it full for the first times."""
+
+    def __init__(self, rate=0.01, device="auto", n_full=0, tries=None):
+        super().__init__(rate=rate)
+        self.device = device
+        self.n_full = n_full
+        self.tries = tries
+
+    def fit(self, X, y):
+        if self.n_full > len(self.tries):
+            self.tries.append(self.device)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return super().fit(X, y)
+
+
+@dataclass
+class StubPlace:
+    """A place that tells what is asked of it."""
+
+    device: str
+    events: list = field(default_factory=list)
+    is_alone: bool = False
+    trial: Trial | None = None
+
+    def become_alone(self, time_left):
+        self.events.append("alone")
+        self.is_alone = True
+
+    def give_back(self):
+        fitted = hasattr(self.trial, "estimator_")
+        self.events.append("fitted" if fitted else "back")
+
+
+class StubGpus:
+    """Gives what it is given, one after the other."""
+
+    def __init__(self, *places):
+        self.places = list(places)
+
+    def take(self, time_left):
+        return self.places.pop(0)
+
+
+class Shared(list):
+    """A list that `clone` does not copy."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def make_placed_trial(place, **params):
+    trial = Trial(
+        make_pipeline(OnDevice(tries=Shared(), **params)),
+        SearchSpace({"ondevice__rate": [1e-2, 1e-1]}),
+        gpus=StubGpus(place),
+    )
+    place.trial = trial
+    return trial.set_params(ondevice__rate=0)
+
+
+def test_a_place_is_kept_until_the_scores_are_there():
+    place = StubPlace("cuda:1")
+    trial = make_placed_trial(place).fit(X, y)
+
+    def scorer(estimator, X, y):
+        assert estimator[0].device == "cuda:1"
+        assert not place.events
+        return 0.5
+
+    assert TrialScorer(scorer)(trial, X, y) == 0.5
+    # Without what was fitted, which has memory on the GPU.
+    assert place.events == ["back"]
+    assert trial.estimator[0].device == "auto"
+
+
+def test_a_place_is_kept_for_the_train_score():
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place).fit(X, y)
+    scorer = TrialScorer(passthrough, return_train_score=True)
+    scorer(trial, X, y)
+    assert not place.events
+    scorer(trial, X, y)
+    assert place.events == ["back"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_place_is_given_back_after_an_interrupt(error):
+    def interrupt(estimator, X, y):
+        raise error
+
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place).fit(X, y)
+    with pytest.raises(error):
+        TrialScorer(interrupt)(trial, X, y)
+    assert place.events == ["back"]
+
+
+def test_a_place_is_given_back_after_an_error_that_is_raised():
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place, n_full=2)
+    trial.raise_errors = True
+    with pytest.raises(torch.OutOfMemoryError):
+        trial.fit(X, y)
+    assert place.events == ["alone", "back"]
+
+
+@pytest.mark.parametrize(("n_full", "fails"), [(1, False), (2, True), (3, True)])
+def test_a_full_gpu_is_tried_once_more_alone(n_full, fails):
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place, n_full=n_full).fit(X, y)
+    assert place.events == ["alone"]
+    error = trial.run_.record.error
+    assert ("OutOfMemoryError" in error) if fails else (error is None)
+    score = TrialScorer(passthrough)(trial, X, y)
+    assert np.isnan(score) == fails
+    assert place.events == ["alone", "back"]
+
+
+class Metrics:
+    """A scorer that finds the GPU full, as scikit-learn's scorers tell it."""
+
+    def __init__(self, n_full, tell):
+        self.n_full = n_full
+        self.tell = tell
+
+    def __call__(self, estimator, X, y):
+        if self.n_full == 0:
+            return {"a": 0.5, "b": 1.0}
+        self.n_full -= 1
+        if self.tell == "raised":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        error = "Traceback ...\ntorch.OutOfMemoryError: CUDA out of memory."
+        return {"a": error, "b": error} if self.tell == "all" else {"a": 1, "b": error}
+
+
+@pytest.mark.parametrize("tell", ["raised", "all", "one"])
+def test_a_full_gpu_is_scored_once_more_alone(tell):
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place).fit(X, y)
+    scores = TrialScorer(Metrics(1, tell), metrics=("a", "b"), guide="a")(trial, X, y)
+    assert scores == {"a": 0.5, "b": 1.0}
+    assert place.events == ["alone", "back"]
+
+
+@pytest.mark.parametrize("tell", ["raised", "all"])
+def test_a_gpu_that_is_full_for_the_scores_twice_fails(tell):
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place).fit(X, y)
+    scorer = TrialScorer(Metrics(2, tell), metrics=("a",), guide="a")
+    score = scorer(trial, X, y)["a"]
+    assert np.isnan(score)
+    assert "OutOfMemoryError" in score.record.error
+    assert place.events == ["alone", "back"]
+
+
+def test_no_second_try_without_a_place():
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place, n_full=1, device="cuda:0").fit(X, y)
+    assert "OutOfMemoryError" in trial.run_.record.error
+    assert trial.run_.place is None
+
+
+def test_waiting_is_no_part_of_the_fit(monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0], time=lambda: 0.0)
+    monkeypatch.setattr(_evaluation, "time", clock)
+    trial = make_placed_trial(StubPlace("cuda:0"), n_full=1)
+    take = trial.gpus.take
+
+    def take_slowly(time_left):
+        now[0] += 1000.0
+        return take(time_left)
+
+    trial.gpus.take = take_slowly
+    assert trial.fit(X, y).run_.record.fit_time == 0
+
+
+@pytest.mark.parametrize("when", ["before", "again"])
+def test_no_place_in_time_skips_the_evaluation(when):
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place, n_full=1)
+
+    def wait(time_left):
+        raise TimeoutError
+
+    if when == "before":
+        trial.gpus.take = wait
+    else:
+        place.become_alone = wait
+    trial.fit(X, y)
+    score = TrialScorer(passthrough)(trial, X, y)
+    assert score.record.skipped
+    assert score.record.error is None
+
+
+def test_no_place_alone_in_time_skips_what_was_to_be_scored():
+    place = StubPlace("cuda:0")
+    trial = make_placed_trial(place).fit(X, y)
+
+    def wait(time_left):
+        raise TimeoutError
+
+    place.become_alone = wait
+    scorer = TrialScorer(Metrics(1, "raised"), metrics=("a", "b"))
+    score = scorer(trial, X, y)["a"]
+    assert score.record.skipped
+    assert place.events == ["back"]
+
+
+def test_locks_that_fail_end_the_search():
+    trial = make_placed_trial(StubPlace("cuda:0"))
+
+    def fail(time_left):
+        raise PermissionError("no locks")
+
+    trial.gpus.take = fail
+    with pytest.raises(SearchAborted) as aborted:
+        trial.fit(X, y)
+    assert isinstance(aborted.value.args[0], PermissionError)
+
+
+@pytest.mark.parametrize("devices", [("cpu", None), (None, "cpu")])
+def test_training_goes_on_where_there_is_a_place(devices, tmp_path):
+    """A network that was trained on one device goes on on another one."""
+    images = np.random.default_rng(0).random((30, 4, 4))
+    labels = np.arange(30) % 2
+    space = SearchSpace({"learning_rate": [0.01, 0.1]})
+    estimator = CNNClassifier(device="auto", random_state=0)
+    places = [StubPlace(device) if device else None for device in devices]
+    loaded = []
+    for n_epochs, place in zip((1, 3), places, strict=True):
+        trial = Trial(
+            estimator,
+            space,
+            checkpoints=Checkpoints(str(tmp_path)),
+            gpus=StubGpus(place),
+        )
+        trial.set_params(learning_rate=0, max_epochs=n_epochs).fit(images, labels)
+        assert trial.run_.record.error is None
+        assert trial.estimator_.device == (place.device if place else "auto")
+        loaded.append(trial.estimator_.history_)
+    # Times and all: the first epoch was not trained again.
+    assert loaded[1][0] == loaded[0][0]
+    assert len(loaded[1]) == 3

@@ -23,7 +23,8 @@ class EarlyStopping(Callback):
         Stop after so many epochs in a row without a better score.
 
     keep_last : bool, default=False
-        Whether to keep the last weights besides, for training to go on from.
+        Whether to keep the last weights besides, for training to go on from. What is
+        kept is then on the processor: the next call may be on another device.
     """
 
     def __init__(self, patience, keep_last=False):
@@ -61,7 +62,8 @@ class EarlyStopping(Callback):
     def on_train_end(self, net, **kwargs):
         best_weights = self.best_weights_
         if self.keep_last:
-            self.last_weights_ = _copy_weights(net)
+            self.last_weights_ = _copy_weights(net, "cpu")
+            self.best_weights_ = {k: w.cpu() for k, w in best_weights.items()}
         else:
             self.best_weights_ = None
         net.module_.load_state_dict(best_weights)
@@ -109,8 +111,10 @@ def select_history(rows):
     return [{key: row[key] for key in HISTORY_KEYS if key in row} for row in rows]
 
 
-def _copy_weights(net):
-    return {name: w.clone() for name, w in net.module_.state_dict().items()}
+def _copy_weights(net, device=None):
+    return {
+        name: w.to(device, copy=True) for name, w in net.module_.state_dict().items()
+    }
 
 
 def is_penalized(parameter):

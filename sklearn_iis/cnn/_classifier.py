@@ -55,7 +55,7 @@ UNFIT = (
 )
 
 # What may differ between two calls of `fit` if the second one goes on with training.
-FREE_TO_CHANGE = {"max_epochs", "random_state", "verbose", "warm_start"}
+FREE_TO_CHANGE = {"device", "max_epochs", "random_state", "verbose", "warm_start"}
 
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):
@@ -130,7 +130,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     device : str, default="auto"
         Where to train and predict, for instance "cpu", "cuda:0" or "mps". "auto" takes
-        "cuda" if torch sees such a GPU, and "cpu" otherwise.
+        "cuda" if torch sees such a GPU, and "cpu" otherwise; in a search by
+        :class:`~sklearn_iis.IISSearchCV`, the GPU with the fewest evaluations on it.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         What the network computes in. "auto" takes bfloat16 where the device multiplies
@@ -151,7 +152,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         until there were `max_epochs` epochs in all. The result is that of training
         straight through. Weights and the state of the optimizer are kept for it by a
         fit with `warm_start=True` only. After a fit that was interrupted or failed, the
-        next one starts anew.
+        next one starts anew. `device` may be another one in the next call.
 
     **module__params
         Parameters of `module`, each as ``module__<name>``; also through `set_params`.
@@ -391,8 +392,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             if training is None:
                 training = self._start(images, labels, device, generators)
             else:
-                for generator, state in zip(generators, training.states, strict=True):
-                    generator.set_state(state)
+                training.move_to(device, generators)
+                training.net.precision = _resolve_precision(self.precision, device)
             # What is interrupted cannot be gone on with.
             self._training = None
             self._train(training, images, labels)
@@ -789,6 +790,14 @@ class _Training:
     valid: np.ndarray
     params: dict[str, Any] = field(default_factory=dict)
     states: list[torch.Tensor] = field(default_factory=list)  # of torch's generators
+
+    def move_to(self, device, generators):
+        """Go on on a device, perhaps another one, with its generators."""
+        self.net.move_to(device)
+        for generator, state in zip(generators, self.states, strict=False):
+            generator.set_state(state)
+        for generator in generators[len(self.states) :]:  # a GPU after the processor
+            generator.manual_seed(generators[0].initial_seed())
 
 
 @contextmanager

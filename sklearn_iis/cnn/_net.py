@@ -8,6 +8,7 @@ from skorch import NeuralNetClassifier
 from skorch.utils import TeeGenerator
 from torch import nn
 
+from sklearn_iis._devices import loading_device
 from sklearn_iis.cnn._batches import Batches, ImageDataset
 from sklearn_iis.cnn._callbacks import StopTraining, is_penalized
 
@@ -60,6 +61,18 @@ class ImageClassifierNet(NeuralNetClassifier):
         )
         self.l2 = l2
         self.precision = precision
+
+    def __setstate__(self, state):
+        super().__setstate__(state | {"device": loading_device() or state["device"]})
+
+    def move_to(self, device):
+        """Go on on another device, to which the state of the optimizer goes as well."""
+        if torch.device(self.device) == device:
+            return
+        self.device = str(device)
+        self.module_.to(device)
+        self.criterion_.to(device)
+        self.optimizer_.load_state_dict(self.optimizer_.state_dict())
 
     def initialize_optimizer(self):
         parameters = defaultdict(list)

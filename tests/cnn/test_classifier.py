@@ -217,6 +217,34 @@ def test_going_on_is_training_straight_through(few, params):
     )
 
 
+def test_going_on_on_another_device(few):
+    """There is one only, by two names."""
+    images, labels = few
+    straight = quick(max_epochs=3, device="cpu").fit(images, labels)
+    clf = quick(max_epochs=1, warm_start=True, device="cpu").fit(images, labels)
+    before = clf.net_.optimizer_.state_dict()["state"]
+    clf.set_params(max_epochs=3, device="cpu:0").fit(images, labels)
+    assert clf.net_.device == "cpu:0"
+    assert before.keys() == clf.net_.optimizer_.state_dict()["state"].keys()
+    np.testing.assert_array_equal(
+        clf.predict_proba(images), straight.predict_proba(images)
+    )
+
+
+def test_going_on_where_there_is_one_more_generator(few):
+    """As on a GPU after the processor. It is seeded, and the others go on."""
+    images, labels = few
+    clf = quick(max_epochs=1, warm_start=True).fit(images, labels)
+    generators = [torch.Generator(), torch.Generator()]
+    seeds = []
+    for _ in range(2):
+        generators[1].seed()
+        clf._training.move_to(torch.device("cpu"), generators)
+        assert torch.equal(generators[0].get_state(), clf._training.states[0])
+        seeds.append(generators[1].initial_seed())
+    assert seeds[0] == seeds[1]
+
+
 def test_predictions_on_the_way_are_those_of_fewer_epochs(few):
     """A fit that may go on predicts with the best weights, as any other."""
     images, labels = few
