@@ -357,8 +357,9 @@ class TrialScorer:
             self.report(trial.codes, guiding_score(record.scores))
         if is_train:
             return carry(record.train_scores, record)
-        is_awaited = self.address is not None
-        delivery = Delivery(self.address, trial.codes) if is_awaited else None
+        delivery = None
+        if self.address is not None:
+            delivery = Delivery(self.address, trial.codes or {})
         return carry(record.scores, record, delivery)
 
     def _add_scores(self, trial, X, y, params, is_train):

@@ -232,7 +232,7 @@ EXPERIMENTS = {
         space=make_small_space(24),
         arms=compare_rules((16, 24, 32), (18, 12, 6), ["cnn__l2"]),
         searches=("random",),
-        n_repeats=5,
+        n_repeats=3,
         **SMALL,
     ),
     "flowers12-short": Experiment(

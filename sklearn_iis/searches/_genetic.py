@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from numbers import Integral, Real
 from threading import Semaphore, Thread
+from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -197,8 +198,8 @@ class _PopulationGASearchCV(GASearchCV):
         """Evolve candidates until `measure` raises :class:`_SearchEnds`."""
         self._measure = measure
         # Individuals that are still being measured, and their candidates.
-        self._late = []
-        self._scores = []
+        self._late: list[tuple[Any, Candidate]] = []
+        self._scores: list[float] = []
         try:
             self.fit(None)
         except _SearchEnds as end:

@@ -1,5 +1,6 @@
 """Candidates one by one: each is proposed when a worker is free for it."""
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -104,7 +105,7 @@ class Stream:
                 return self.propose()
         except Exception as error:
             self.error = error
-        return {str(self.error): None}
+        return {str(self.error): math.nan}
 
     def learn(
         self, candidates: Iterable[Candidate] = (), scores: Iterable[float] = ()
