@@ -14,6 +14,7 @@ PACKAGE = Path(sklearn_iis.__file__).parent
 # The modules of ours that each room of the package may import, besides its own.
 # `datasets` reads images at a size, which is the resizer's work.
 ALLOWED = {
+    "_backends": set(),
     "_progress": {"_space"},
     "_checkpoints": {"_space"},
     "_monitor": set(),
@@ -24,7 +25,7 @@ ALLOWED = {
     "_dimension": set(),
     "_space": {"_dimension"},
     "_trial": {"_checkpoints", "_evaluation", "_records", "_space"},
-    "_guard": {"_evaluation", "_records", "_results"},
+    "_guard": {"_backends", "_evaluation", "_records", "_results"},
     "_fingerprint": {"_dimension", "_space"},
     "_plan": {"_evaluation", "_space"},
     "_storage": {"_files"},
@@ -40,8 +41,16 @@ ALLOWED = {
     "searches": {"_dimension", "_quiet", "_space"},
     "testing": {"_search", "_space", "_trial", "searches"},
     "_search": {
-        *("_checkpoints", "_evaluation", "_fingerprint", "_guard", "_progress"),
-        *("_plan", "_records", "_resize", "_results", "_space", "_storage"),
+        *("_backends", "_checkpoints", "_evaluation", "_fingerprint", "_guard"),
+        *(
+            "_progress",
+            "_plan",
+            "_records",
+            "_resize",
+            "_results",
+            "_space",
+            "_storage",
+        ),
         *("_studies", "_trial", "searches"),
     },
 }
@@ -93,7 +102,7 @@ def test_import_is_light():
     assert "sklearn_iis" in modules
     heavy = {
         *("skopt", "sklearn_genetic", "deap", "optuna", "smac", "matplotlib"),
-        *("ConfigSpace", "dask", "distributed"),
+        *("ConfigSpace", "dask", "distributed", "ray"),
         *("torch", "skorch"),
     }
     assert heavy.isdisjoint(modules)
