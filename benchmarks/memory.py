@@ -2,13 +2,14 @@
 
 python -m benchmarks.memory --megabytes 400 --n-jobs 4
 
-A search of networks over images at their full size, with `n_jobs` processes, is compared
-with what it cannot do without: the images, and a training for each worker, which is what
-one process takes, from its start, that fits and scores one candidate on images that it
-maps from a file. Memory is that of all processes of a run, each page shared out among
-those that map it (PSS): what is in memory only (anonymous and shared memory), and the
-pages of files besides, libraries and the map of the images, which the system drops when
-memory is short. `--joblib` leaves the images to joblib, which copies them to /dev/shm.
+A search of networks over images at their full size, with `n_jobs` processes, is
+compared with what it cannot do without: the images, and a training for each worker. A
+training is what one process takes, from its start, that fits and scores a candidate on
+images that it maps from a file. Memory is that of all processes of a run, each page
+shared out among those that map it (PSS): what is in memory only (anonymous and shared
+memory), and the pages of files besides, libraries and the map of the images, which the
+system drops when memory is short. `--joblib` leaves the images to joblib, which copies
+them to /dev/shm.
 
 It reads /proc, as Linux has it.
 """
@@ -73,7 +74,7 @@ def make_network():
 
     return CNNClassifier(
         n_conv_layers=1,
-        n_filters=4,
+        n_filters=2,
         max_epochs=1,
         early_stopping=False,
         device="cpu",
@@ -89,7 +90,8 @@ def train(path):
     half = len(images) // 2
     labels = np.arange(len(images)) % 2
     network = make_network().fit(images[np.arange(half)], labels[:half])
-    network.score(images[np.arange(half, len(images))], labels[half:])
+    scored = np.arange(half, half + half // 8)
+    network.score(images[scored], labels[scored])
 
 
 def search(path, n_jobs, by_joblib):
@@ -103,13 +105,14 @@ def search(path, n_jobs, by_joblib):
         _search.map_images = lambda images, n_jobs, directory: images
     images = np.load(path)
     samples = np.arange(len(images))
-    halves = np.split(samples, [len(images) // 2])
+    half = len(images) // 2
+    split = samples[:half], samples[half : half + half // 8]
     IISSearchCV(
         Pipeline([("resize", ImageResizer()), ("network", make_network())]),
         {"network__learning_rate": loguniform(1e-4, 1e-1)},
         sizes=(images.shape[1],),
-        n_iter=2 * n_jobs,
-        cv=[tuple(halves)],
+        n_iter=n_jobs,
+        cv=[split],
         refit=False,
         n_jobs=n_jobs,
         random_state=0,
@@ -162,11 +165,11 @@ def main():
     )
     found = compare(args.megabytes, args.n_jobs, by_joblib=args.joblib)
     print(
-        f"images {args.megabytes:.0f} MB, a training {found['training']:.0f} MB; search "
-        f"with n_jobs={args.n_jobs}: {found['memory']:.0f} MB in memory, "
+        f"images {args.megabytes:.0f} MB, a training {found['training']:.0f} MB; "
+        f"search with n_jobs={args.n_jobs}: {found['memory']:.0f} MB in memory, "
         f"{found['files']:.0f} MB of files besides, in {found['seconds']:.0f} s\n"
-        f"{found['ratio']:.2f} times images and {args.n_jobs} trainings; with the pages "
-        f"of files {found['ratio_with_files']:.2f} times"
+        f"{found['ratio']:.2f} times images and {args.n_jobs} trainings, "
+        f"{found['ratio_with_files']:.2f} times with the pages of files"
     )
 
 

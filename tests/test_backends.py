@@ -349,7 +349,7 @@ def test_parts_of_what_ray_has_are_arrays_of_their_own(ray):
     indirect=["cluster"],
 )
 def test_what_is_killed_once_succeeds_the_next_time(name, cluster, tmp_path):
-    """With Dask, genetic search goes on with the worker that is left, or without any."""
+    """Dask tries it elsewhere; with Ray, the search is fitted again."""
     expected = expect(name)
     killed = tmp_path / "killed"
     killed.touch()

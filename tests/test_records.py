@@ -104,3 +104,24 @@ def test_what_was_killed_is_tried_once_more_and_alone(tmp_path):
     assert not in_flight.has_died_twice("neighbour")
     # The lock has vanished with the process.
     in_flight.enter("neighbour").remove()
+
+
+@pytest.mark.skipif(fcntl is None, reason="there is no such lock on Windows")
+def test_what_has_died_is_told_from_what_lives(tmp_path):
+    """An engine may give an evaluation to another worker, while others go on."""
+    in_flight = InFlight(str(tmp_path))
+    process = start(tmp_path, "deadly")
+    assert process.stdout.readline() == "entered\n"
+    neighbour = in_flight.enter("neighbour")
+    assert in_flight.bury_dead() == 0
+    kill(process)
+    assert in_flight.bury_dead("neighbour") == 0
+    assert not in_flight.has_died_twice("deadly")  # which notes that it has once
+    assert in_flight.bury_dead() == 0
+    neighbour.remove()
+
+    process = start(tmp_path, "deadly")
+    assert process.stdout.readline() == "entered\n"
+    kill(process)
+    assert in_flight.has_died_twice("deadly")
+    assert not in_flight.has_died_twice("neighbour")
