@@ -96,6 +96,7 @@ def train(path):
 
 def search(path, n_jobs, by_joblib):
     import numpy as np
+    from joblib.externals.loky import get_reusable_executor
     from scipy.stats import loguniform
     from sklearn.pipeline import Pipeline
 
@@ -117,6 +118,8 @@ def search(path, n_jobs, by_joblib):
         n_jobs=n_jobs,
         random_state=0,
     ).fit(images, samples % 2)
+    # The process would otherwise wait for them to end by themselves.
+    get_reusable_executor().shutdown(wait=True)
 
 
 def make_images(megabytes, path):
