@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 # One thread a test process: two processes with all threads each oversubscribe the processor.
 TEST_WORKERS ?= 2
 
-.PHONY: demo test lint fanova clean
+.PHONY: demo test lint fanova engines clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/plot_demo.py
@@ -27,6 +27,10 @@ fanova: $(INSTALLED)
 	$(BIN)/python -m pip install -c constraints.txt setuptools swig
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install -c constraints.txt \
 		--no-build-isolation --no-cache-dir -e '.[fanova]'
+
+# Dask and Ray, for the tests that run searches by them.
+engines: $(INSTALLED)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dask,ray]'
 
 # torch first and pinned: an open range would pull several GB of CUDA packages.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt

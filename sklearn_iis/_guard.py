@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection._search import BaseSearchCV
 
+from sklearn_iis._backends import handed_out, worker_errors
 from sklearn_iis._evaluation import EvaluationContext, carry, guiding_score
-from sklearn_iis._records import Record, SearchAborted
+from sklearn_iis._records import MAX_DEATHS, Record, SearchAborted
 from sklearn_iis._results import rank
 from sklearn_iis._space import distinct
 from sklearn_iis._tickets import is_ticket, is_undecided
@@ -68,6 +69,7 @@ class Guard(AbstractContextManager):
         self.can_prune = can_prune
         self.on_restart = on_restart
         self._is_time_up = False
+        self._n_unexplained = 0
         self._batches: list[tuple[list[dict], dict[str, Any]]] = []
 
     def __getstate__(self):
@@ -98,22 +100,24 @@ class Guard(AbstractContextManager):
     def fit(self, X: Any, y: Any = None, **params: Any) -> None:
         """Fit the search, and again after a worker process was killed.
 
-        joblib has lost the results then, and its pool. What was finished is found among
-        the records, so that the search gets back to where it was.
+        joblib has lost the results then, and its pool, unless the engine behind it has
+        found another worker. What was finished is found among the records, so that the
+        search gets back to where it was.
 
         Parameters
         ----------
         X, y, **params
             As the search takes them.
         """
-        args = (X,) if y is None else (X, y)
+        further = () if y is None else (y,)
+        n_jobs = getattr(self.search, "n_jobs", None)
         while True:
             try:
-                self.search.fit(*args, **params)
+                with handed_out(X, n_jobs) as images:
+                    self.search.fit(images, *further, **params)
                 return
-            except BrokenProcessPool:
-                # With nothing under way it was no evaluation that died.
-                if self.context is None or not self.context.in_flight.bury():
+            except worker_errors() as error:
+                if not self._can_go_on(error):
                     raise
                 self._keep_decisions()
                 self._batches.clear()
@@ -129,6 +133,20 @@ class Guard(AbstractContextManager):
         decided = [dict(ticket) for ticket in tickets if not is_undecided(ticket)]
         if decided:
             self.search.seeds = distinct([*(self.search.seeds or []), *decided])
+
+    def _can_go_on(self, error):
+        """Return whether what was lost can be tried again, and note the deaths."""
+        if self.context is None:
+            return False
+        in_flight = self.context.in_flight
+        if isinstance(error, BrokenProcessPool):
+            # All workers are gone. With nothing under way it was no evaluation that
+            # died.
+            return in_flight.bury() > 0
+        # Workers on other machines leave no marks.
+        if not in_flight.bury_dead():
+            self._n_unexplained += 1
+        return self._n_unexplained <= MAX_DEATHS
 
     def _run(self, evaluate_candidates, **callbacks):
         with suppress(_TimeIsUp):

@@ -189,26 +189,32 @@ class Mark:
         The file; it outlives its process.
 
     lock : int
-        A file descriptor whose lock does not.
+        A file descriptor whose lock does not; all evaluations share it.
+
+    own_lock : int
+        That of the file itself, by which others know that its process lives.
     """
 
     path: Path
     lock: int
+    own_lock: int
 
     def remove(self) -> None:
         """Remove the mark of an evaluation that has come to its end."""
         with suppress(OSError):
             self.path.unlink()
+        os.close(self.own_lock)
         os.close(self.lock)
 
 
 class InFlight:
     """Marks of the evaluations that are under way.
 
-    A worker that is killed takes its pool and all that runs there with it. What was
-    under way is tried once more, but alone: with a lock that all evaluations share and
-    that it has for itself, which vanishes with its process. So whatever dies twice is
-    itself to blame, and what only needs the memory of its neighbours gets it.
+    A worker that is killed takes what runs there with it, and joblib's pool all else
+    that is under way. What was under way is tried once more, but alone: with a lock
+    that all evaluations share and that it has for itself, which vanishes with its
+    process. So whatever dies twice is itself to blame, and what only needs the memory
+    of its neighbours gets it.
 
     Parameters
     ----------
@@ -221,6 +227,7 @@ class InFlight:
 
     def has_died_twice(self, key: str) -> bool:
         """Return whether an evaluation is not to be tried again."""
+        self.bury_dead(key)  # an engine such as Dask gives it to another worker
         return self._count_deaths(key) >= MAX_DEATHS
 
     def enter(self, key: str) -> Mark | None:
@@ -236,7 +243,6 @@ class InFlight:
         mark : Mark or None
             None if it cannot be marked: without the directory, or a lock.
         """
-        path = Path(self.directory, f"{key}-{uuid.uuid4().hex}.mark")
         try:
             lock = os.open(Path(self.directory, "lock"), os.O_CREAT | os.O_RDWR)
         except OSError:
@@ -245,11 +251,11 @@ class InFlight:
             if fcntl is not None:
                 alone = self._count_deaths(key) > 0
                 fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-            path.touch()
+            path, own_lock = self._leave_mark(key)
         except OSError:
             os.close(lock)
             return None
-        return Mark(path, lock)
+        return Mark(path, lock, own_lock)
 
     def bury(self) -> int:
         """Note the deaths of all that was under way, when no worker is left.
@@ -259,13 +265,49 @@ class InFlight:
         n_deaths : int
             How many evaluations that were.
         """
-        marks = list(Path(self.directory).glob("*.mark"))
-        for mark in marks:
-            key = mark.stem.rpartition("-")[0]
-            with open(self._deaths(key), "ab") as deaths:
-                deaths.write(b"+")
+        return sum(self._bury(mark) for mark in self._marks.glob("*.mark"))
+
+    def bury_dead(self, key: str = "*") -> int:
+        """Note the deaths of what was under way in processes that are gone.
+
+        Parameters
+        ----------
+        key : str, default="*"
+            Of one evaluation; of all by default.
+
+        Returns
+        -------
+        n_deaths : int
+            How many evaluations that were.
+        """
+        marks = self._marks.glob(f"{key}-*.mark")
+        return sum(self._bury(mark) for mark in marks if _is_abandoned(mark))
+
+    def _leave_mark(self, key):
+        """Return the path of a new mark, and its lock."""
+        self._marks.mkdir(exist_ok=True)
+        path = self._marks / f"{key}-{uuid.uuid4().hex}.mark"
+        unlocked = path.with_suffix(".new")
+        own_lock = os.open(unlocked, os.O_CREAT | os.O_RDWR)
+        try:
+            if fcntl is not None:
+                fcntl.flock(own_lock, fcntl.LOCK_EX)
+            os.replace(unlocked, path)
+        except OSError:
+            os.close(own_lock)
+            raise
+        return path, own_lock
+
+    def _bury(self, mark):
+        """Note a death, unless another process has done so."""
+        try:
             mark.unlink()
-        return len(marks)
+        except FileNotFoundError:
+            return False
+        key = mark.stem.rpartition("-")[0]
+        with open(self._deaths(key), "ab") as deaths:
+            deaths.write(b"+")
+        return True
 
     def _count_deaths(self, key):
         try:
@@ -275,3 +317,25 @@ class InFlight:
 
     def _deaths(self, key):
         return Path(self.directory, f"{key}.deaths")
+
+    @property
+    def _marks(self):
+        # Few files, whatever else there is, as each evaluation looks through them.
+        return Path(self.directory, "marks")
+
+
+def _is_abandoned(mark):
+    """Return whether the process that has left a mark is gone."""
+    if fcntl is None:
+        return False
+    try:
+        lock = os.open(mark, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True

@@ -25,6 +25,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_object
 from sklearn.utils.validation import _check_method_params, indexable
 
+from sklearn_iis._backends import check_gpus, map_images
 from sklearn_iis._checkpoints import Checkpoints
 from sklearn_iis._devices import Gpus, divided_threads
 from sklearn_iis._evaluation import (
@@ -445,6 +446,7 @@ class IISSearchCV(BaseSearchCV):
         routed_params = self._get_routed_params_for_fit(params)
         space = self._make_space()
         size_param, sizes, budgets, fixed = self._plan_stages(space, X)
+        check_gpus(self.estimator, self.n_jobs, self.trials_per_gpu)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(cv.split(X, y, **routed_params.splitter.split))
         with TemporaryDirectory(
@@ -516,7 +518,9 @@ class IISSearchCV(BaseSearchCV):
                 n_evaluations = getattr(search, "n_evaluations", plan.budgets[stage])
                 scorer.report = bars.add_stage(plan.where(stage), n_evaluations)
             try:
-                self._fit_stage(plan, stage, search, context, callback_ctx, bars)
+                self._fit_stage(
+                    plan, stage, search, context, directory, callback_ctx, bars
+                )
             finally:
                 # What belongs to this fit, and may hold a password.
                 search.estimator.context = None
@@ -559,13 +563,14 @@ class IISSearchCV(BaseSearchCV):
             random_state=random_state,
         )
 
-    def _fit_stage(self, plan, stage, search, context, callback_ctx, bars):
+    def _fit_stage(self, plan, stage, search, context, directory, callback_ctx, bars):
         """Fit a search under guard, on images of the size of its stage."""
         params = dict(plan.params)
         if context is not None:
             params[SAMPLE_INDICES] = np.arange(plan.n_samples)
         space = search.estimator.space
         X = self._resize_once(plan.X, space, plan.size_param, plan.sizes[stage])
+        X = map_images(X, self.n_jobs, directory)
 
         def on_restart():
             if bars:

@@ -1,5 +1,6 @@
 """What searches and importances are compared on, and how each library is told."""
 
+import time
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from scipy.stats import qmc
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks import importance, importance_accuracy, overhead, tabular
+from benchmarks import importance, importance_accuracy, memory, overhead, tabular
 from benchmarks.searches import FORMULAS, LIBRARIES, run
 from sklearn_iis import SearchSpace
 
@@ -156,3 +157,18 @@ def test_tables_on_tabular_data_are_those_of_the_committed_results(capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line[:1] == "|"]
     assert len(rows) > 60
     assert [row for row in rows if row not in page] == []
+
+
+def hold(megabytes):
+    """Take memory for a while."""
+    held = np.ones(int(megabytes * 2**20), np.uint8)
+    time.sleep(1)
+    assert held.all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+def test_memory_of_processes_is_measured():
+    start, _ = memory.measure(hold, 0)
+    peak, seconds = memory.measure(hold, 300)
+    assert 295 < peak["memory"] - start["memory"] < 350
+    assert seconds > 1

@@ -14,6 +14,7 @@ PACKAGE = Path(sklearn_iis.__file__).parent
 # The modules of ours that each room of the package may import, besides its own.
 # `datasets` reads images at a size, which is the resizer's work.
 ALLOWED = {
+    "_backends": set(),
     "_progress": {"_space"},
     "_checkpoints": {"_space"},
     "_monitor": set(),
@@ -29,7 +30,9 @@ ALLOWED = {
         *("_checkpoints", "_devices", "_evaluation", "_records", "_space"),
         "_tickets",
     },
-    "_guard": {"_evaluation", "_records", "_results", "_space", "_tickets"},
+    "_guard": {
+        *("_backends", "_evaluation", "_records", "_results", "_space", "_tickets"),
+    },
     "_fingerprint": {"_dimension", "_space"},
     "_plan": {"_evaluation", "_space"},
     "_storage": {"_files"},
@@ -45,9 +48,9 @@ ALLOWED = {
     "searches": {"_dimension", "_quiet", "_space", "_tickets"},
     "testing": {"_search", "_space", "_trial", "searches"},
     "_search": {
-        *("_checkpoints", "_devices", "_evaluation", "_fingerprint", "_guard"),
-        *("_plan", "_progress", "_records", "_resize", "_results", "_space"),
-        *("_storage", "_studies", "_trial", "searches"),
+        *("_backends", "_checkpoints", "_devices", "_evaluation", "_fingerprint"),
+        *("_guard", "_plan", "_progress", "_records", "_resize", "_results"),
+        *("_space", "_storage", "_studies", "_trial", "searches"),
     },
 }
 
@@ -98,7 +101,7 @@ def test_import_is_light():
     assert "sklearn_iis" in modules
     heavy = {
         *("skopt", "sklearn_genetic", "deap", "optuna", "smac", "matplotlib"),
-        *("ConfigSpace", "dask", "distributed"),
+        *("ConfigSpace", "dask", "distributed", "ray"),
         *("torch", "skorch"),
     }
     assert heavy.isdisjoint(modules)

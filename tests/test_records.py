@@ -41,10 +41,10 @@ def test_marks_are_there_while_an_evaluation_is_under_way(tmp_path):
     """The same one may be under way twice, if a search proposes it twice."""
     in_flight = InFlight(str(tmp_path))
     marks = [in_flight.enter(key) for key in "aab"]
-    assert len(list(tmp_path.glob("*.mark"))) == 3
+    assert len(list(tmp_path.glob("marks/*"))) == 3
     for mark in marks:
         mark.remove()
-    assert not list(tmp_path.glob("*.mark"))
+    assert not list(tmp_path.glob("marks/*"))
     assert in_flight.bury() == 0
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.close(marks[0].lock)
@@ -59,7 +59,7 @@ def test_without_a_lock_there_is_no_mark(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", flock)
     assert InFlight(str(tmp_path)).enter("key") is None
-    assert not list(tmp_path.glob("*.mark"))
+    assert not list(tmp_path.glob("marks/*"))
 
 
 def start(directory, key):
@@ -95,7 +95,7 @@ def test_what_was_killed_is_tried_once_more_and_alone(tmp_path):
     neighbour = in_flight.enter("neighbour")
     process = start(tmp_path, "deadly")
     time.sleep(3)  # enough to enter, were it not for the neighbour
-    assert len(list(tmp_path.glob("*.mark"))) == 1
+    assert len(list(tmp_path.glob("marks/*"))) == 1
     neighbour.remove()
     assert process.stdout.readline() == "entered\n"
     kill(process)
@@ -104,3 +104,24 @@ def test_what_was_killed_is_tried_once_more_and_alone(tmp_path):
     assert not in_flight.has_died_twice("neighbour")
     # The lock has vanished with the process.
     in_flight.enter("neighbour").remove()
+
+
+@pytest.mark.skipif(fcntl is None, reason="there is no such lock on Windows")
+def test_what_has_died_is_told_from_what_lives(tmp_path):
+    """An engine may give an evaluation to another worker, while others go on."""
+    in_flight = InFlight(str(tmp_path))
+    process = start(tmp_path, "deadly")
+    assert process.stdout.readline() == "entered\n"
+    neighbour = in_flight.enter("neighbour")
+    assert in_flight.bury_dead() == 0
+    kill(process)
+    assert in_flight.bury_dead("neighbour") == 0
+    assert not in_flight.has_died_twice("deadly")  # which notes that it has once
+    assert in_flight.bury_dead() == 0
+    neighbour.remove()
+
+    process = start(tmp_path, "deadly")
+    assert process.stdout.readline() == "entered\n"
+    kill(process)
+    assert in_flight.has_died_twice("deadly")
+    assert not in_flight.has_died_twice("neighbour")
