@@ -4,7 +4,7 @@ import numbers
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from copy import copy
+from copy import copy, deepcopy
 from typing import Any
 
 import numpy as np
@@ -297,7 +297,10 @@ class Evaluation:
         """
         search = self.search
         spare = search.space.sample(
-            int(self.remaining), random_state=random_state, exclude=self.candidates
+            int(self.remaining),
+            # Most of them are not needed, and must not change what is proposed.
+            random_state=deepcopy(random_state),
+            exclude=self.candidates,
         )
         stream = Stream(
             proposer,

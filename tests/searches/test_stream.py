@@ -139,3 +139,18 @@ def test_one_worker_gives_the_same_candidates_each_time(name):
         for _ in range(2)
     )
     assert first.cv_results_["params"] == again.cv_results_["params"]
+
+
+def test_one_worker_waits_for_each_generation_anyway():
+    first, synchronous = (
+        IISSearchCV(
+            FormulaClassifier(),
+            SPACE,
+            n_iter=24,
+            search="genetic",
+            search_params=search_params,
+            random_state=0,
+        ).fit(X, y)
+        for search_params in (None, {"synchronous": True})
+    )
+    assert first.cv_results_["params"] == synchronous.cv_results_["params"]
