@@ -15,6 +15,7 @@ import datetime
 import os
 import platform
 import time
+import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -101,13 +102,29 @@ def run(search, n_workers, n_iter, unit, *, synchronous=False, backend="loky", s
             refit=False,
             random_state=seed,
         )
-        Parallel(n_jobs=n_workers)(
-            delayed(time.sleep)(0.5) for _ in range(2 * n_workers)
-        )
+        start_workers(n_workers, folder)
         start = time.perf_counter()
         staged.fit(np.zeros((10, 1)))
         seconds = time.perf_counter() - start
         return measure_busy(np.loadtxt(log), n_workers), seconds
+
+
+def start_workers(n_workers, folder):
+    """Wait until each worker has begun with a task, for which it imports all it needs.
+
+    A worker that is first waits for the others, so that each gets one task.
+    """
+    Parallel(n_jobs=n_workers, pre_dispatch="all", batch_size=1)(
+        delayed(wait_for_others)(Sleeper(log=os.devnull), folder, n_workers)
+        for _ in range(n_workers)
+    )
+
+
+def wait_for_others(sleeper, folder, n_workers):
+    Path(folder, f"started-{uuid.uuid4().hex}").touch()
+    IISSearchCV(sleeper, {"a": uniform()}, n_iter=1)  # and so it is imported
+    while len(list(Path(folder).glob("started-*"))) < n_workers:
+        time.sleep(0.1)
 
 
 def main():

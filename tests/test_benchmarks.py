@@ -11,9 +11,18 @@ import pytest
 from scipy.stats import qmc
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks import importance, importance_accuracy, memory, overhead, tabular
+from benchmarks import (
+    importance,
+    importance_accuracy,
+    memory,
+    overhead,
+    simulation,
+    tabular,
+    workers,
+)
 from benchmarks.searches import FORMULAS, LIBRARIES, run
 from sklearn_iis import SearchSpace
+from sklearn_iis.searches import _tpe
 
 
 @pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
@@ -172,3 +181,48 @@ def test_memory_of_processes_is_measured():
     peak, seconds = memory.measure(hold, 300)
     assert 295 < peak["memory"] - start["memory"] < 350
     assert seconds > 1
+
+
+def test_busy_part_of_the_time_until_the_last_one_begins():
+    # Two workers: one is idle from 1 to 2, and what ends after 3 does not count.
+    times = np.array([[0.0, 3.0], [0.0, 1.0], [2.0, 3.0], [3.0, 9.0]])
+    assert workers.measure_busy(times, 2) == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_sleeping_evaluations_are_timed(synchronous):
+    busy, seconds = workers.run(
+        "tpe", 2, 6, 0.01, synchronous=synchronous, backend="threading"
+    )
+    assert 0 < busy <= 1
+    assert seconds > 0
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "bayes", "genetic"])
+def test_simulated_workers_do_one_thing_at_a_time(search):
+    n_workers, unit = 5, 30.0
+    row = simulation.run(search, n_workers, 20, unit)
+    begin, end = np.array(simulation.SimulatedBackend.times).T
+    assert len(begin) == 20
+    assert ((end - begin >= unit) & (end - begin <= simulation.SPREAD * unit)).all()
+    for moment in begin:
+        assert np.sum((begin <= moment) & (moment < end)) <= n_workers
+    # What the search takes itself is little, beside half a minute.
+    assert row["busy"] > 0.9
+    assert row["ms_a_candidate"] > 0
+
+
+def test_a_simulated_score_is_told_when_its_evaluation_ends(monkeypatch):
+    told = []
+
+    def tell(self, candidate, score):
+        told.append((self.study.trials[-1].number, simulation.SimulatedBackend.now))
+        return plain_tell(self, candidate, score)
+
+    plain_tell = _tpe._TPEProposer.tell
+    monkeypatch.setattr(_tpe._TPEProposer, "tell", tell)
+    simulation.run("tpe", 3, 12, 30.0)
+    ends = sorted(end for _, end in simulation.SimulatedBackend.times)
+    # The last ones are told when all is over.
+    for (_, moment), end in zip(told, ends, strict=True):
+        assert moment >= end

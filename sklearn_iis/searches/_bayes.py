@@ -7,7 +7,7 @@ from copy import copy
 from numbers import Integral
 
 import numpy as np
-from joblib import effective_n_jobs
+from joblib import effective_n_jobs, parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
@@ -223,7 +223,8 @@ class _BayesProposer:
             warnings.filterwarnings("ignore", "The objective has been evaluated")
             warnings.filterwarnings("ignore", "Predicted variances")
             warnings.simplefilter("ignore", ConvergenceWarning)
-            with self._kernel_kept():
+            # scikit-optimize calls joblib, whose workers are busy.
+            with self._kernel_kept(), parallel_config("sequential"):
                 optimizer.tell(points, losses)
             point = optimizer.ask()
         return {
