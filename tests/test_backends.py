@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, _backends
 from sklearn_iis.searches import SEARCHES
+from sklearn_iis.searches._stream import Stream
 from tests.pixels import Pixels, X, y
 from tests.test_guard import fill, small_disk  # noqa: F401
 
@@ -239,6 +240,34 @@ def test_a_full_disk_is_told_with_its_remedy(small_disk, monkeypatch):  # noqa: 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_results_are_those_of_a_local_run(name, cluster):
     assert_same(cluster.fit(make_search(name)).cv_results_, expect(name))
+
+
+@pytest.mark.parametrize("name", ["tpe", "bayes", "genetic"])
+def test_candidates_are_decided_on_as_workers_get_free(name, cluster, monkeypatch):
+    """By the scores that have arrived by then, which are not those of all."""
+    n_arrived, n_known = [], []
+    propose, listen = Stream.propose, Stream._on_score
+
+    def count_known(stream):
+        n_known.append(len(n_arrived) // 2)  # there are two splits
+        return propose(stream)
+
+    def count_arrived(stream, *arguments):
+        n_arrived.append(arguments)
+        return listen(stream, *arguments)
+
+    monkeypatch.setattr(Stream, "propose", count_known)
+    monkeypatch.setattr(Stream, "_on_score", count_arrived)
+    search = make_search(name, sizes=(96,), n_iter=10)
+    results = cluster.fit(search.set_params(search_params=None)).cv_results_
+    assert set(results["error"]) == {None}
+    assert len({str(params) for params in results["params"]}) == 10
+    assert len(n_known) == 10
+    assert len(n_arrived) == 20
+    # How many tasks a worker gets at once is up to the engine.
+    assert all(n <= i for i, n in enumerate(n_known))
+    assert len(set(n_known)) > 2
+    assert n_known[-1] > 2
 
 
 def make_cnn_search(**params):
