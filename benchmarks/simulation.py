@@ -24,7 +24,11 @@ from typing import ClassVar
 import cloudpickle
 import numpy as np
 from joblib import parallel_config, register_parallel_backend
-from joblib._parallel_backends import ParallelBackendBase
+from joblib._parallel_backends import (
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+)
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator
 
@@ -89,6 +93,9 @@ class SimulatedBackend(ParallelBackendBase):
         return n_jobs
 
     def configure(self, n_jobs=1, parallel=None, **kwargs):
+        if n_jobs == 1:
+            # A forest, for instance, that proposes candidates.
+            raise FallbackToBackend(SequentialBackend(self.nesting_level))
         cls = type(self)
         cls.now, cls.times, cls.worker_seconds = 0.0, [], 0.0
         self.parallel = parallel
@@ -201,4 +208,7 @@ def main():
 
 
 if __name__ == "__main__":
+    # Pickled by its name: what is pickled by value sets its class back each time.
+    from benchmarks.simulation import main
+
     main()
