@@ -438,7 +438,7 @@ class Results:
 
     @property
     def best_values(self):
-        """Where the marginal error is lowest, a row a hyperparameter, a column a size."""
+        """Where marginal errors are lowest, a row a hyperparameter, a column a size."""
         best = {
             name: {size: errors.idxmin() for size, errors in stages.items()}
             for name, stages in self.marginals.items()

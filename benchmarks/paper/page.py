@@ -4,19 +4,24 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper.analysis import CONFIDENCE, LEVEL, Difference
+from benchmarks.paper.analysis import CONFIDENCE, LEVEL, PLATEAU, Difference
 from benchmarks.paper.report import (
     IIS,
+    N_RANKED,
     PERCENT,
     REFERENCE,
     make_tables,
     mean_std,
-    median_speedup,
     p_text,
     signed,
+    span_text,
     tabulate_rules,
+    with_sign,
 )
+from benchmarks.paper.run import JOB
 
+RATE, LAYERS, L2 = "cnn__learning_rate", "cnn__n_conv_layers", "cnn__l2"
+NOISE = 1  # percent of the variance; the ranks of smaller shares mean nothing
 TEMPLATE = Path(__file__).with_name("page.md")
 HOLDS, FAILS, OPEN = "**Holds here.**", "**Does not hold here.**", "**Cannot be said.**"
 
@@ -27,8 +32,7 @@ def judge(difference, claimed):
 
 
 def interval(difference, form="{:+.3f}"):
-    low, high = difference.interval
-    return f"{form.format(low)} to {form.format(high)}"
+    return " to ".join(with_sign(bound, form) for bound in difference.interval)
 
 
 def write_page(results, rules, page):
@@ -60,6 +64,7 @@ def make_fields(results, rules):
         claim_arms,
         claim_test,
         claim_importance,
+        claim_best_values,
         claim_selection,
     ):
         fields |= function(results)
@@ -71,6 +76,9 @@ def describe(results):
     about, experiment = results.about, results.experiment
     iis = experiment.arms[IIS]
     evaluations = results.evaluations
+    handed_over = evaluations[evaluations["arm"] == IIS]
+    last = handed_over["stage"] == handed_over["stage"].max()
+    n_seeds = handed_over[last].groupby(JOB)["seed"].sum()
     at_most = evaluations["epochs"] == experiment.network["max_epochs"]
     return {
         "date": about["date"],
@@ -81,6 +89,7 @@ def describe(results):
         "budgets": ", ".join(map(str, iis.n_iter)),
         "total": sum(iis.n_iter),
         "last_budget": iis.n_iter[-1],
+        "last_seeds": n_seeds.median().astype(int),
         "n_repeats": results.n_repeats,
         "n_runs": len(results.runs()),
         "n_pairs": len(results.final_errors()),
@@ -113,11 +122,14 @@ def claim_time(results):
 def claim_error(results):
     final = results.final_errors()
     difference = Difference.between(final[IIS], final[REFERENCE])
+    runs = final[IIS] - final[REFERENCE]
     return {
         "error_verdict": judge(difference, -1),
-        "error_difference": f"{difference.mean:+.3f}",
+        "error_difference": with_sign(difference.mean),
         "error_interval": interval(difference),
         "error_p": p_text(difference.p_value),
+        "error_freedom": results.n_repeats - 1,
+        "error_runs": f"{with_sign(runs.mean())} ± {runs.std():.3f}",
     }
 
 
@@ -128,9 +140,9 @@ def claim_sooner(results):
     in_time = Difference.between(errors["arm"], errors["reference"])
     return {
         **{name: outcomes.get(name, 0) for name in ("sooner", "later", "open")},
-        "speedup": median_speedup(times),
         "in_time_verdict": judge(in_time, -1),
         "in_time_error": signed(in_time),
+        "in_time_interval": interval(in_time),
     }
 
 
@@ -142,8 +154,8 @@ def claim_last_stage(results):
     return {
         # That training is cut short can hide the effect, but not make it.
         "last_stage_verdict": HOLDS if more.sign > 0 else OPEN,
-        "last_stage_time": signed(more, PERCENT),
-        "last_stage_epochs": signed(longer, PERCENT),
+        "last_stage_time": signed(more, PERCENT, " %"),
+        "last_stage_epochs": signed(longer, PERCENT, " %"),
         "last_stage_share": mean_std(100 * results.last_stage_shares()[IIS], "{:.0f}"),
     }
 
@@ -158,7 +170,7 @@ def claim_arms(results):
     return {
         "narrowing_verdict": judge(narrowing, -1),
         "narrowing_error": signed(narrowing),
-        "narrowing_time": signed(time, PERCENT),
+        "narrowing_time": signed(time, PERCENT, " %"),
         "cheap_error": signed(cheap),
         "cheap_interval": interval(cheap),
         "seeds_verdict": judge(seeds, -1),
@@ -188,17 +200,60 @@ def claim_test(results):
 
 
 def claim_importance(results):
+    """Return what matters at which size; tests are of a forest, or ranks, a repeat."""
     shares = 100 * results.importances
-    best = results.best_values
-    rates = best.loc["cnn__learning_rate"]
+    by_repeat = 100 * results.shares_by_repeat(RATE)
+    small, full = results.sizes[0], results.sizes[-1]
+    grows = Difference.between(by_repeat[full], by_repeat[small])
+    ranks = results.rank_correlations()
+    sizes = list(ranks)
+    better = Difference(ranks[sizes[-1]] - ranks[sizes[0]])
     return {
-        "rate_importance": join_sizes(shares.loc["cnn__learning_rate"], "{:.0f} %"),
-        "layers_importance": join_sizes(shares.loc["cnn__n_conv_layers"], "{:.0f} %"),
+        "rate_importance": join_sizes(shares.loc[RATE], "{:.0f} %"),
+        "layers_importance": join_sizes(shares.loc[LAYERS], "{:.1f} %"),
+        "rate_grows_verdict": judge(grows, 1),
+        "rate_grows": signed(grows, PERCENT, " points"),
+        "smallest_size": small,
+        "ranks_verdict": judge(better, 1),
+        "ranks_better": signed(better, "{:+.2f}"),
+        "ranks_sizes": f"{sizes[-1]} px than from {sizes[0]} px",
+        "n_ranked": min(N_RANKED, len(shares)),
+        "n_noise": (shares[full][:N_RANKED] < NOISE).sum(),
+        "noise": NOISE,
+    }
+
+
+def claim_best_values(results):
+    """Return where good values are; ranges that do not meet at all sizes refute it."""
+    best = results.best_values
+    rates = best.loc[RATE]
+    plateau = results.plateau(RATE)
+    low, high = meet(plateau)
+    l2 = results.plateau(L2)
+    l2_low, l2_high = meet(l2)
+    return {
         "best_rates": join_sizes(rates, "{:.2g}"),
         "rate_factor": f"{rates.max() / rates.min():.1f}",
-        "best_layers": join_sizes(best.loc["cnn__n_conv_layers"], "{}"),
-        "best_l2": join_sizes(best.loc["cnn__l2"], "{:.1g}"),
+        "rate_plateaus": join_spans(plateau),
+        "rate_common": span_text((low, high)) if low <= high else "none",
+        "rate_verdict": OPEN if low <= high else FAILS,
+        "best_layers": join_sizes(best.loc[LAYERS], "{:g}"),
+        "layers_plateaus": join_spans(results.plateau(LAYERS)),
+        "best_l2": join_sizes(best.loc[L2], "{:.1g}"),
+        "l2_plateaus": join_spans(l2),
+        "l2_common": span_text((l2_low, l2_high)) if l2_low <= l2_high else "none",
+        "plateau": PLATEAU,
     }
+
+
+def meet(spans):
+    """Return the span that is common to those of all sizes; its end may come first."""
+    lows, highs = zip(*spans.values(), strict=True)
+    return max(lows), min(highs)
+
+
+def join_spans(spans):
+    return ", ".join(f"{span_text(span)} at {size} px" for size, span in spans.items())
 
 
 def join_sizes(values, form):
@@ -218,13 +273,22 @@ def claim_selection(results):
 def describe_rules(rules):
     """Return how the ways to hand over compare, and whether one of them wins."""
     fields = {}
+    default, *others = next(iter(rules.values())).experiment.arms
+    n_tests = len(rules) * len(others)
     for data, results in rules.items():
         fields[f"table_rules_{data}"] = tabulate_rules(results)
         fields[f"rules_{data}_repeats"] = results.n_repeats
-        accuracies = 1 - results.final_errors().iloc[:, 0]
-        fields[f"rules_{data}_accuracy"] = mean_std(accuracies, "{:.2f}")
+        final = results.final_errors()
+        fields[f"rules_{data}_error"] = mean_std(final[default], "{:.2f}")
+        needed = [
+            Difference.between(final[arm], final[default]).detectable(LEVEL / n_tests)
+            for arm in others
+        ]
+        fields[f"rules_{data}_needed"] = span_text((min(needed), max(needed)))
+    fields["rules_shapes_errors"] = ", ".join(
+        f"{error:.2f}" for error in rules["shapes"].final_errors()[default]
+    )
     winners = find_winners(rules)
-    n_tests = len(rules) * (len(next(iter(rules.values())).experiment.arms) - 1)
     return fields | {
         "n_rule_tests": n_tests,
         "rules_verdict": (
@@ -238,7 +302,8 @@ def describe_rules(rules):
 def find_winners(rules):
     """Return the settings that beat the default on some data, and are not worse on any.
 
-    As there are many, each has to do so at the level of a test divided by their number.
+    As there are many, each has to beat it at the level of a test divided by their
+    number. To be worse, the level of a single test is enough.
     """
     default, *others = next(iter(rules.values())).experiment.arms
     winners = []
@@ -246,8 +311,7 @@ def find_winners(rules):
         tables = [results.final_errors() for results in rules.values()]
         differences = [Difference.between(t[arm], t[default]) for t in tables]
         level = LEVEL / (len(rules) * len(others))
-        if all(one.mean <= 0 for one in differences) and any(
-            one.p_value < level for one in differences
-        ):
+        wins = any(one.mean < 0 and one.p_value < level for one in differences)
+        if wins and not any(one.sign > 0 for one in differences):
             winners.append(arm)
     return winners

@@ -180,7 +180,7 @@ def check_same(before, about, folder):
 
 
 def differs(key, old, new):
-    """Whether results that were made with one of the values cannot go on with the other.
+    """Whether results that were made with one value cannot go on with the other.
 
     There may be more repeats, and packages that were not installed before.
     """
