@@ -21,6 +21,7 @@ from benchmarks.paper.report import (
 from benchmarks.paper.run import JOB
 
 RATE, LAYERS, L2 = "cnn__learning_rate", "cnn__n_conv_layers", "cnn__l2"
+NONE = "none"
 NOISE = 1  # percent of the variance; the ranks of smaller shares mean nothing
 TEMPLATE = Path(__file__).with_name("page.md")
 HOLDS, FAILS, OPEN = "**Holds here.**", "**Does not hold here.**", "**Cannot be said.**"
@@ -195,6 +196,8 @@ def claim_test(results):
         "random_verdict": judge(random, 1),
         "random_error": signed(random),
         "test_iis": signed(difference),
+        "test_difference": with_sign(difference.mean),
+        "test_p": p_text(difference.p_value),
         "test_interval": interval(difference),
     }
 
@@ -228,28 +231,28 @@ def claim_best_values(results):
     best = results.best_values
     rates = best.loc[RATE]
     plateau = results.plateau(RATE)
-    low, high = meet(plateau)
     l2 = results.plateau(L2)
-    l2_low, l2_high = meet(l2)
     return {
         "best_rates": join_sizes(rates, "{:.2g}"),
         "rate_factor": f"{rates.max() / rates.min():.1f}",
         "rate_plateaus": join_spans(plateau),
-        "rate_common": span_text((low, high)) if low <= high else "none",
-        "rate_verdict": OPEN if low <= high else FAILS,
+        "rate_common": common_text(plateau),
+        "rate_verdict": FAILS if common_text(plateau) == NONE else OPEN,
         "best_layers": join_sizes(best.loc[LAYERS], "{:g}"),
         "layers_plateaus": join_spans(results.plateau(LAYERS)),
+        "layers_common": common_text(results.plateau(LAYERS)),
         "best_l2": join_sizes(best.loc[L2], "{:.1g}"),
         "l2_plateaus": join_spans(l2),
-        "l2_common": span_text((l2_low, l2_high)) if l2_low <= l2_high else "none",
+        "l2_common": common_text(l2),
         "plateau": PLATEAU,
     }
 
 
-def meet(spans):
-    """Return the span that is common to those of all sizes; its end may come first."""
+def common_text(spans):
+    """Return the span that those of all sizes have in common."""
     lows, highs = zip(*spans.values(), strict=True)
-    return max(lows), min(highs)
+    low, high = max(lows), min(highs)
+    return span_text((low, high)) if low <= high else NONE
 
 
 def join_spans(spans):
@@ -280,14 +283,13 @@ def describe_rules(rules):
         fields[f"rules_{data}_repeats"] = results.n_repeats
         final = results.final_errors()
         fields[f"rules_{data}_error"] = mean_std(final[default], "{:.2f}")
-        needed = [
-            Difference.between(final[arm], final[default]).detectable(LEVEL / n_tests)
-            for arm in others
-        ]
-        fields[f"rules_{data}_needed"] = span_text((min(needed), max(needed)))
-    fields["rules_shapes_errors"] = ", ".join(
-        f"{error:.2f}" for error in rules["shapes"].final_errors()[default]
-    )
+        needed = needed_gains(results, LEVEL / n_tests)
+        fields[f"rules_{data}_needed"] = span_text((min(needed), max(needed)), "{:.2g}")
+    shapes = rules["shapes"]
+    errors = shapes.final_errors()[default]
+    beyond = needed_gains(shapes, LEVEL / n_tests) > errors.mean()
+    fields["rules_shapes_beyond"] = f"{beyond.sum()} of the {len(others)}"
+    fields["rules_shapes_errors"] = ", ".join(f"{error:.2f}" for error in errors)
     winners = find_winners(rules)
     return fields | {
         "n_rule_tests": n_tests,
@@ -297,6 +299,18 @@ def describe_rules(rules):
             else "no setting is better than the defaults, which stay"
         ),
     }
+
+
+def needed_gains(results, level):
+    """Return how much each setting would have to gain, to pass with its spread."""
+    default, *others = results.experiment.arms
+    final = results.final_errors()
+    return np.array(
+        [
+            Difference.between(final[arm], final[default]).detectable(level)
+            for arm in others
+        ]
+    )
 
 
 def find_winners(rules):

@@ -240,7 +240,7 @@ def tabulate_best_values(results):
     return to_markdown(["", *(f"{size} px" for size in values.columns)], rows)
 
 
-def span_text(span, form="{:.2g}"):
+def span_text(span, form="{:.3g}"):
     """Return the lowest and the highest value, once if they are the same."""
     low, high = (f"{float(form.format(value)):g}" for value in span)
     return low if low == high else f"{low} to {high}"
