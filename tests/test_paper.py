@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from benchmarks.paper import __main__ as command
 from benchmarks.paper import run as running
 from benchmarks.paper.analysis import Difference, Results
-from benchmarks.paper.data import LOADERS, load
+from benchmarks.paper.data import LOADERS, describe, load
 from benchmarks.paper.experiments import EXPERIMENTS, SEARCHES, Arm, Experiment, compare
 from benchmarks.paper.page import (
     TEMPLATE,
@@ -28,7 +29,7 @@ from benchmarks.paper.page import (
     make_fields,
     write_page,
 )
-from benchmarks.paper.report import write_report
+from benchmarks.paper.report import PERCENT, signed, with_sign, write_report
 from sklearn_iis import IISSearchCV
 from tests.datasets import test_ckplus, test_flowers102, test_stl10
 from tests.datasets.conftest import server  # noqa: F401
@@ -212,6 +213,56 @@ def test_other_results_are_not_mixed_in(uninterrupted):
         running.run("tiny", fewer, uninterrupted)
 
 
+def test_results_of_other_images_are_not_mixed_in(uninterrupted, monkeypatch):
+    """As many, with other labels."""
+    data = LOADERS["shapes"](None, 8)
+    other = dataclasses.replace(data, y=data.y[::-1])
+    monkeypatch.setattr(running, "load", lambda *arguments: other)
+    with pytest.raises(ValueError, match=r"images was .* and is"):
+        running.run("tiny", TINY, uninterrupted)
+
+
+def test_images_are_asked_for_even_if_all_runs_are_there(uninterrupted):
+    other = dataclasses.replace(TINY, data="flowers12")
+    with pytest.raises(NotADirectoryError, match="There is no folder '/nonexistent"):
+        running.run("tiny", other, uninterrupted, data_path="/nonexistent")
+
+
+def test_a_package_may_be_installed_later_but_not_changed(uninterrupted, tmp_path):
+    for name in ("about.json", "models.csv", "evaluations.csv"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
+    about = json.loads((tmp_path / "about.json").read_text())
+    versions = about["versions"]
+    fewer = {name: number for name, number in versions.items() if name != "smac"}
+    text = json.dumps(about | {"versions": fewer})
+    (tmp_path / "about.json").write_text(text)
+    running.run("tiny", TINY, tmp_path)
+    assert json.loads((tmp_path / "about.json").read_text())["versions"] == versions
+    text = json.dumps(about | {"versions": versions | {"numpy": "1.0"}})
+    (tmp_path / "about.json").write_text(text)
+    with pytest.raises(ValueError, match="versions was"):
+        running.run("tiny", TINY, tmp_path)
+
+
+def test_how_much_is_to_run_is_told(uninterrupted, capsys):
+    running.run("tiny", TINY, uninterrupted)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{uninterrupted}: 4 of 4 runs are there, 0 to run"
+    ]
+
+
+def test_own_results_are_not_among_the_committed_ones():
+    parse = command.make_parser().parse_args
+    for name in ("run", "report"):
+        assert parse([name, "flowers12"]).results == Path("paper-results")
+    assert parse(["page"]).results == command.RESULTS
+
+
+def test_report_of_what_was_not_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no results: run it first"):
+        command.main(["report", "flowers12", "--results", str(tmp_path)])
+
+
 def test_two_processes_do_not_write_the_same_results(uninterrupted):
     with (
         running.alone_in(uninterrupted),
@@ -346,6 +397,43 @@ def test_what_failed_has_an_error_of_1_and_takes_time_by_the_wall(by_hand):
     assert by_hand.seconds()["full size"].iloc[0] == pytest.approx(29.9)
 
 
+def compare_two(gains, setting="keep 0.5"):
+    """Results of two settings, the second of which gains so much in each repeat."""
+    index = pd.MultiIndex.from_tuples(
+        [("random", k) for k in range(len(gains))], names=["search", "repeat"]
+    )
+    errors = pd.DataFrame({"default": 0.5, setting: 0.5 - np.array(gains)}, index)
+    experiment = dataclasses.replace(TINY, arms=dict.fromkeys(errors))
+    return SimpleNamespace(experiment=experiment, final_errors=lambda: errors)
+
+
+CLEAR = [0.1, 0.101, 0.102, 0.099]
+
+
+@pytest.mark.parametrize(
+    ("other", "winners"),
+    [
+        ([0.1, -0.2, 0.15, -0.12], ["keep 0.5"]),  # worse in the mean, by chance
+        (np.negative(CLEAR), []),
+    ],
+)
+def test_a_setting_wins_unless_it_is_really_worse_on_other_data(other, winners):
+    rules = {"one": compare_two(CLEAR), "other": compare_two(other)}
+    assert find_winners(rules) == winners
+
+
+def test_smallest_gain_that_would_pass():
+    values = np.array([0.1, 0.3, -0.1, 0.2])
+    needed = Difference(values).detectable(0.01)
+    shifted = Difference(values - values.mean() + needed)
+    assert shifted.p_value == pytest.approx(0.01)
+
+
+def test_zero_has_no_sign():
+    assert [with_sign(v, "{:+.0f}") for v in (-0.3, 0.2, -1)] == ["0", "0", "-1"]
+    assert "± 1 % (p" in signed(Difference(np.array([1.0, 3.0, 2.0])), PERCENT, " %")
+
+
 def make_series(values, n_repeats):
     """A row a search and repeat."""
     pairs = [(f"search {i}", k) for i in range(2) for k in range(n_repeats)]
@@ -397,11 +485,11 @@ def test_page_is_computed_from_the_committed_results(committed, tmp_path):
 
 
 def test_text_of_the_page_has_no_numbers_of_its_own():
-    """Those of results are names in braces; others are quoted, or what was run."""
+    """Those of results are names in braces; others are quoted, or of what was run."""
     text = TEMPLATE.read_text()
     results = text[text.index("\n## 1. ") :]
     results = re.sub(r"\{\w+\}|`[^`]*`|\((\.\./|#)\S+", "", results)
-    quoted = ("Paper", "Others", "#")
+    quoted = ("Paper", "Others", "History", "#")
     paragraphs = [p for p in results.split("\n\n") if not p.strip().startswith(quoted)]
     assert len(paragraphs) > 20
     # L2 is a name.
@@ -436,13 +524,45 @@ def test_committed_results_are_complete_and_of_the_experiment(name):
         assert len(run) == sum(experiment.arms[arm].n_iter)
 
 
+def test_committed_results_are_of_the_images():
+    about = json.loads((command.RESULTS / "rules-shapes" / "about.json").read_text())
+    size = EXPERIMENTS["rules-shapes"].largest_size
+    assert about["images"] == describe(LOADERS["shapes"](None, size))
+
+
+@pytest.mark.flowers12
+@pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="no photographs: set FLOWERS12 to their folder"
+)
+@pytest.mark.parametrize("name", ["flowers12", "rules-flowers12"])
+def test_committed_results_are_of_the_photographs(name):
+    about = json.loads((command.RESULTS / name / "about.json").read_text())
+    assert about["images"] == describe(LOADERS["flowers12"](FOLDER, 8))
+
+
+def test_first_repeats_of_the_rules_are_runs_of_the_arms(committed):
+    """As the page says; other candidates would be new evidence."""
+    results, rules = committed
+    arms, ways = results.runs(), rules["flowers12"].runs()
+    default = next(iter(rules["flowers12"].experiment.arms))
+    same = {"IIS": default, "seeds only": "no narrowing", "ranges only": "no seeds"}
+    for arm, way in same.items():
+        for repeat in range(results.n_repeats):
+            scores = [
+                runs["score"].to_numpy()
+                for runs in (arms["random", arm, repeat], ways["random", way, repeat])
+            ]
+            np.testing.assert_array_equal(*scores)
+
+
 @pytest.mark.parametrize("name", ["flowers12", *command.RULES.values()])
 def test_committed_tables_are_those_of_the_results(name, tmp_path):
     for path in (command.RESULTS / name).glob("*.[cj]s*"):
         shutil.copy(path, tmp_path)
     write_report(Results.read(tmp_path), tmp_path)
     for path in (command.RESULTS / name).iterdir():
-        assert (tmp_path / path.name).exists()
+        if path.suffix in {".csv", ".json", ".md", ".png"}:
+            assert (tmp_path / path.name).exists()
     text = (command.RESULTS / name / "tables.md").read_text()
     assert (tmp_path / "tables.md").read_text() == text
 
@@ -464,7 +584,9 @@ def test_short_preset_runs_from_end_to_end(tmp_path, capsys):
     name = "flowers12-short"
     where = ["--results", str(tmp_path)]
     command.main(["run", name, "--data", str(FOLDER), *where])
-    assert len(capsys.readouterr().out.splitlines()) == len(EXPERIMENTS[name].jobs())
+    told, *runs = capsys.readouterr().out.splitlines()
+    assert f"0 of {len(runs)} runs are there, {len(runs)} to run" in told
+    assert len(runs) == len(EXPERIMENTS[name].jobs())
     command.main(["report", name, *where])
     assert "| random |" in (tmp_path / name / "tables.md").read_text()
     for figure in range(2, 6):

@@ -4,8 +4,9 @@
     python -m benchmarks.paper report flowers12
     python -m benchmarks.paper page
 
-"run" writes what it measures as CSV, and goes on where it was interrupted. "report"
-makes tables and figures of the CSV alone, and "page" the page of the documentation.
+"run" writes what it measures as CSV into paper-results, and goes on where it was
+interrupted. "report" makes tables and figures of the CSV alone, and "page" the page of
+the documentation, of the results that are part of the repository.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from benchmarks.paper.page import write_page
 from benchmarks.paper.report import write_report
 from benchmarks.paper.run import run
 
+# Those that are committed, and those of whoever runs an experiment.
 RESULTS = Path(__file__).parent / "results"
+OWN_RESULTS = Path("paper-results")
 PAGE = Path(__file__).parents[2] / "doc" / "paper.md"
 RULES = {"flowers12": "rules-flowers12", "shapes": "rules-shapes"}
 
@@ -59,7 +62,10 @@ def make_parser():
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument(
-            "--results", type=Path, default=RESULTS, help="folder of all results"
+            "--results",
+            type=Path,
+            default=RESULTS if name == "page" else OWN_RESULTS,
+            help="folder of all results (default: %(default)s)",
         )
         if name == "page":
             command.add_argument("--output", type=Path, default=PAGE, help="the page")

@@ -32,6 +32,9 @@ PAIR = ["search", "repeat"]
 LEVEL = 0.05
 CONFIDENCE = 0.95
 
+# Marginal errors that differ by less are about the same.
+PLATEAU = 0.01
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -92,6 +95,11 @@ class Difference:
         half = quantile * self.standard_error
         return self.mean - half, self.mean + half
 
+    def detectable(self, level):
+        """Return the smallest mean that would pass a test with this spread."""
+        quantile = stats.t.ppf(1 - level / 2, len(self.values) - 1)
+        return quantile * self.standard_error
+
     @property
     def sign(self):
         """-1 or 1 if the mean differs from 0 by more than chance, else 0."""
@@ -122,7 +130,13 @@ class Results:
     @classmethod
     def read(cls, folder):
         """Read the results of the repeats that are complete from their folder."""
-        about = json.loads(Path(folder, "about.json").read_text())
+        path = Path(folder, "about.json")
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{folder} holds no results: run it first, or name the folder that "
+                "results are in by --results"
+            )
+        about = json.loads(path.read_text())
         experiment = EXPERIMENTS[about["experiment"]]
         tables = read_tables(folder)
         done = set(get_jobs(tables["evaluations"]))
@@ -285,8 +299,13 @@ class Results:
                 seconds.append(self.cost(run).cumsum())
         return np.array(errors), np.array(seconds)
 
-    def whole_space(self):
+    def whole_space(self, repeat=None):
         """Return the random candidates of each size, drawn from the whole space.
+
+        Parameters
+        ----------
+        repeat : int, default=None
+            Those of one repeat only; None means all.
 
         Returns
         -------
@@ -299,6 +318,8 @@ class Results:
             Pipeline([("resize", ImageResizer()), ("cnn", network)]), space
         )
         tables = [self.at_random(size) for size in self.sizes]
+        if repeat is not None:
+            tables = [one[one["repeat"] == repeat] for one in tables]
         table = pd.concat(tables)
         search.sizes_ = self.sizes
         search.spaces_ = [space] * len(tables)
@@ -374,9 +395,28 @@ class Results:
         order = [" x ".join(subset) for subset in result.rank()]
         return pd.DataFrame(columns).reindex(order)
 
+    def shares_by_repeat(self, name):
+        """Return the share of variance of a hyperparameter, a forest a repeat.
+
+        Returns
+        -------
+        shares : DataFrame
+            A row a repeat, a column a size.
+        """
+        shares = {}
+        for repeat in sorted(set(self.evaluations["repeat"])):
+            result = hyperparameter_importance(
+                self.whole_space(repeat), max_order=1, random_state=0
+            )
+            shares[repeat] = {
+                stage.size: stage.importances_mean[list(stage.subsets).index((name,))]
+                for stage in result.stages
+            }
+        return pd.DataFrame.from_dict(shares, orient="index").rename_axis("repeat")
+
     @cached_property
-    def best_values(self):
-        """Where the marginal error is lowest, a row a hyperparameter, a column a size.
+    def marginals(self):
+        """The mean error over each hyperparameter, a Series for each size.
 
         Of those that are one number, not one a layer.
         """
@@ -386,16 +426,38 @@ class Results:
             for name, values in self.experiment.space.items()
             if not isinstance(values, PerLayer)
         ]
-        best = {
+        return {
             name: {
-                stage.size: stage.grid_values[0][stage.mean.argmax()]
+                stage.size: pd.Series(1 - stage.mean, stage.grid_values[0])
                 for stage in hyperparameter_marginal(
                     search, name, random_state=0
                 ).stages
             }
             for name in names
         }
+
+    @property
+    def best_values(self):
+        """Where marginal errors are lowest, a row a hyperparameter, a column a size."""
+        best = {
+            name: {size: errors.idxmin() for size, errors in stages.items()}
+            for name, stages in self.marginals.items()
+        }
         return pd.DataFrame.from_dict(best, orient="index", dtype=object)
+
+    def plateau(self, name):
+        """Return the lowest and highest value that are about as good as the best.
+
+        Returns
+        -------
+        values : dict of int to tuple
+            For each size, those with a marginal error within `PLATEAU` of the lowest.
+        """
+        plateaus = {}
+        for size, errors in self.marginals[name].items():
+            values = errors.index[errors <= errors.min() + PLATEAU]
+            plateaus[size] = (values.min(), values.max())
+        return plateaus
 
 
 def decode(value):

@@ -1,5 +1,6 @@
 """The images of an experiment, and its protocol: splits, models, test."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,6 +75,25 @@ def load(name, path, size):
         Side of the images in pixels.
     """
     return LOADERS[name](path, size)
+
+
+def describe(data):
+    """Return how many images there are, and what tells their labels and split apart.
+
+    The digest is of the labels and the splits of the first repeat, in the order of the
+    images, not of their pixels.
+    """
+    digest = hashlib.sha256()
+    y_test = [] if data.y_test is None else data.y_test
+    for numbers in (data.y, y_test, *data.models, *sum(data.split(0), ())):
+        digest.update(f"{len(numbers)} ".encode())
+        digest.update(np.asarray(numbers, "<i8").tobytes())
+    return {
+        "search": len(data.y),
+        "test": len(y_test),
+        "classes": len(np.unique(data.y)),
+        "labels and split": f"sha256:{digest.hexdigest()}",
+    }
 
 
 def load_flowers102(path, size):

@@ -4,19 +4,25 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper.analysis import CONFIDENCE, LEVEL, Difference
+from benchmarks.paper.analysis import CONFIDENCE, LEVEL, PLATEAU, Difference
 from benchmarks.paper.report import (
     IIS,
+    N_RANKED,
     PERCENT,
     REFERENCE,
     make_tables,
     mean_std,
-    median_speedup,
     p_text,
     signed,
+    span_text,
     tabulate_rules,
+    with_sign,
 )
+from benchmarks.paper.run import JOB
 
+RATE, LAYERS, L2 = "cnn__learning_rate", "cnn__n_conv_layers", "cnn__l2"
+NONE = "none"
+NOISE = 1  # percent of the variance; the ranks of smaller shares mean nothing
 TEMPLATE = Path(__file__).with_name("page.md")
 HOLDS, FAILS, OPEN = "**Holds here.**", "**Does not hold here.**", "**Cannot be said.**"
 
@@ -27,8 +33,7 @@ def judge(difference, claimed):
 
 
 def interval(difference, form="{:+.3f}"):
-    low, high = difference.interval
-    return f"{form.format(low)} to {form.format(high)}"
+    return " to ".join(with_sign(bound, form) for bound in difference.interval)
 
 
 def write_page(results, rules, page):
@@ -60,6 +65,7 @@ def make_fields(results, rules):
         claim_arms,
         claim_test,
         claim_importance,
+        claim_best_values,
         claim_selection,
     ):
         fields |= function(results)
@@ -71,6 +77,9 @@ def describe(results):
     about, experiment = results.about, results.experiment
     iis = experiment.arms[IIS]
     evaluations = results.evaluations
+    handed_over = evaluations[evaluations["arm"] == IIS]
+    last = handed_over["stage"] == handed_over["stage"].max()
+    n_seeds = handed_over[last].groupby(JOB)["seed"].sum()
     at_most = evaluations["epochs"] == experiment.network["max_epochs"]
     return {
         "date": about["date"],
@@ -81,6 +90,7 @@ def describe(results):
         "budgets": ", ".join(map(str, iis.n_iter)),
         "total": sum(iis.n_iter),
         "last_budget": iis.n_iter[-1],
+        "last_seeds": n_seeds.median().astype(int),
         "n_repeats": results.n_repeats,
         "n_runs": len(results.runs()),
         "n_pairs": len(results.final_errors()),
@@ -113,11 +123,14 @@ def claim_time(results):
 def claim_error(results):
     final = results.final_errors()
     difference = Difference.between(final[IIS], final[REFERENCE])
+    runs = final[IIS] - final[REFERENCE]
     return {
         "error_verdict": judge(difference, -1),
-        "error_difference": f"{difference.mean:+.3f}",
+        "error_difference": with_sign(difference.mean),
         "error_interval": interval(difference),
         "error_p": p_text(difference.p_value),
+        "error_freedom": results.n_repeats - 1,
+        "error_runs": f"{with_sign(runs.mean())} ± {runs.std():.3f}",
     }
 
 
@@ -128,9 +141,9 @@ def claim_sooner(results):
     in_time = Difference.between(errors["arm"], errors["reference"])
     return {
         **{name: outcomes.get(name, 0) for name in ("sooner", "later", "open")},
-        "speedup": median_speedup(times),
         "in_time_verdict": judge(in_time, -1),
         "in_time_error": signed(in_time),
+        "in_time_interval": interval(in_time),
     }
 
 
@@ -142,8 +155,8 @@ def claim_last_stage(results):
     return {
         # That training is cut short can hide the effect, but not make it.
         "last_stage_verdict": HOLDS if more.sign > 0 else OPEN,
-        "last_stage_time": signed(more, PERCENT),
-        "last_stage_epochs": signed(longer, PERCENT),
+        "last_stage_time": signed(more, PERCENT, " %"),
+        "last_stage_epochs": signed(longer, PERCENT, " %"),
         "last_stage_share": mean_std(100 * results.last_stage_shares()[IIS], "{:.0f}"),
     }
 
@@ -158,7 +171,7 @@ def claim_arms(results):
     return {
         "narrowing_verdict": judge(narrowing, -1),
         "narrowing_error": signed(narrowing),
-        "narrowing_time": signed(time, PERCENT),
+        "narrowing_time": signed(time, PERCENT, " %"),
         "cheap_error": signed(cheap),
         "cheap_interval": interval(cheap),
         "seeds_verdict": judge(seeds, -1),
@@ -183,22 +196,67 @@ def claim_test(results):
         "random_verdict": judge(random, 1),
         "random_error": signed(random),
         "test_iis": signed(difference),
+        "test_difference": with_sign(difference.mean),
+        "test_p": p_text(difference.p_value),
         "test_interval": interval(difference),
     }
 
 
 def claim_importance(results):
+    """Return what matters at which size; tests are of a forest, or ranks, a repeat."""
     shares = 100 * results.importances
-    best = results.best_values
-    rates = best.loc["cnn__learning_rate"]
+    by_repeat = 100 * results.shares_by_repeat(RATE)
+    small, full = results.sizes[0], results.sizes[-1]
+    grows = Difference.between(by_repeat[full], by_repeat[small])
+    ranks = results.rank_correlations()
+    sizes = list(ranks)
+    better = Difference(ranks[sizes[-1]] - ranks[sizes[0]])
     return {
-        "rate_importance": join_sizes(shares.loc["cnn__learning_rate"], "{:.0f} %"),
-        "layers_importance": join_sizes(shares.loc["cnn__n_conv_layers"], "{:.0f} %"),
+        "rate_importance": join_sizes(shares.loc[RATE], "{:.0f} %"),
+        "layers_importance": join_sizes(shares.loc[LAYERS], "{:.1f} %"),
+        "rate_grows_verdict": judge(grows, 1),
+        "rate_grows": signed(grows, PERCENT, " points"),
+        "smallest_size": small,
+        "ranks_verdict": judge(better, 1),
+        "ranks_better": signed(better, "{:+.2f}"),
+        "ranks_sizes": f"{sizes[-1]} px than from {sizes[0]} px",
+        "n_ranked": min(N_RANKED, len(shares)),
+        "n_noise": (shares[full][:N_RANKED] < NOISE).sum(),
+        "noise": NOISE,
+    }
+
+
+def claim_best_values(results):
+    """Return where good values are; ranges that do not meet at all sizes refute it."""
+    best = results.best_values
+    rates = best.loc[RATE]
+    plateau = results.plateau(RATE)
+    l2 = results.plateau(L2)
+    return {
         "best_rates": join_sizes(rates, "{:.2g}"),
         "rate_factor": f"{rates.max() / rates.min():.1f}",
-        "best_layers": join_sizes(best.loc["cnn__n_conv_layers"], "{}"),
-        "best_l2": join_sizes(best.loc["cnn__l2"], "{:.1g}"),
+        "rate_plateaus": join_spans(plateau),
+        "rate_common": common_text(plateau),
+        "rate_verdict": FAILS if common_text(plateau) == NONE else OPEN,
+        "best_layers": join_sizes(best.loc[LAYERS], "{:g}"),
+        "layers_plateaus": join_spans(results.plateau(LAYERS)),
+        "layers_common": common_text(results.plateau(LAYERS)),
+        "best_l2": join_sizes(best.loc[L2], "{:.1g}"),
+        "l2_plateaus": join_spans(l2),
+        "l2_common": common_text(l2),
+        "plateau": PLATEAU,
     }
+
+
+def common_text(spans):
+    """Return the span that those of all sizes have in common."""
+    lows, highs = zip(*spans.values(), strict=True)
+    low, high = max(lows), min(highs)
+    return span_text((low, high)) if low <= high else NONE
+
+
+def join_spans(spans):
+    return ", ".join(f"{span_text(span)} at {size} px" for size, span in spans.items())
 
 
 def join_sizes(values, form):
@@ -218,13 +276,21 @@ def claim_selection(results):
 def describe_rules(rules):
     """Return how the ways to hand over compare, and whether one of them wins."""
     fields = {}
+    default, *others = next(iter(rules.values())).experiment.arms
+    n_tests = len(rules) * len(others)
     for data, results in rules.items():
         fields[f"table_rules_{data}"] = tabulate_rules(results)
         fields[f"rules_{data}_repeats"] = results.n_repeats
-        accuracies = 1 - results.final_errors().iloc[:, 0]
-        fields[f"rules_{data}_accuracy"] = mean_std(accuracies, "{:.2f}")
+        final = results.final_errors()
+        fields[f"rules_{data}_error"] = mean_std(final[default], "{:.2f}")
+        needed = needed_gains(results, LEVEL / n_tests)
+        fields[f"rules_{data}_needed"] = span_text((min(needed), max(needed)), "{:.2g}")
+    shapes = rules["shapes"]
+    errors = shapes.final_errors()[default]
+    beyond = needed_gains(shapes, LEVEL / n_tests) > errors.mean()
+    fields["rules_shapes_beyond"] = f"{beyond.sum()} of the {len(others)}"
+    fields["rules_shapes_errors"] = ", ".join(f"{error:.2f}" for error in errors)
     winners = find_winners(rules)
-    n_tests = len(rules) * (len(next(iter(rules.values())).experiment.arms) - 1)
     return fields | {
         "n_rule_tests": n_tests,
         "rules_verdict": (
@@ -235,10 +301,23 @@ def describe_rules(rules):
     }
 
 
+def needed_gains(results, level):
+    """Return how much each setting would have to gain, to pass with its spread."""
+    default, *others = results.experiment.arms
+    final = results.final_errors()
+    return np.array(
+        [
+            Difference.between(final[arm], final[default]).detectable(level)
+            for arm in others
+        ]
+    )
+
+
 def find_winners(rules):
     """Return the settings that beat the default on some data, and are not worse on any.
 
-    As there are many, each has to do so at the level of a test divided by their number.
+    As there are many, each has to beat it at the level of a test divided by their
+    number. To be worse, the level of a single test is enough.
     """
     default, *others = next(iter(rules.values())).experiment.arms
     winners = []
@@ -246,8 +325,7 @@ def find_winners(rules):
         tables = [results.final_errors() for results in rules.values()]
         differences = [Difference.between(t[arm], t[default]) for t in tables]
         level = LEVEL / (len(rules) * len(others))
-        if all(one.mean <= 0 for one in differences) and any(
-            one.p_value < level for one in differences
-        ):
+        wins = any(one.mean < 0 and one.p_value < level for one in differences)
+        if wins and not any(one.sign > 0 for one in differences):
             winners.append(arm)
     return winners

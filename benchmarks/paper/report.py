@@ -18,6 +18,7 @@ IIS = "IIS"
 N_SUBSETS = 10
 N_CUT = 3
 N_RANKED = 18  # as many as in the paper
+LOWEST_SHARE = 0.01  # percent; smaller ones are not drawn
 PERCENT = "{:+.0f}"
 DPI = 110
 LINE_STYLES = [
@@ -57,11 +58,17 @@ def p_text(p_value):
     return "< .001" if p_value < 0.001 else f"{p_value:.3f}".lstrip("0")
 
 
-def signed(difference, form="{:+.3f}"):
+def with_sign(value, form="{:+.3f}"):
+    """Return a number with its sign, which zero has not."""
+    text = form.format(value)
+    return text if float(text) else text.lstrip("+-")
+
+
+def signed(difference, form="{:+.3f}", unit=""):
     """Return the mean, the standard deviation and the p-value of differences."""
     spread = form.replace("+", "").format(difference.std)
-    mean = form.format(difference.mean)
-    return f"{mean} ± {spread} (p {p_text(difference.p_value)})"
+    mean = with_sign(difference.mean, form)
+    return f"{mean} ± {spread}{unit} (p {p_text(difference.p_value)})"
 
 
 def to_markdown(header, rows):
@@ -123,7 +130,7 @@ def choose_rows(results):
 
 
 def tabulate_times_to_final(results):
-    """How much sooner each arm is as good, at full size, as the full-size search."""
+    """Whether each arm is as good sooner, at full size, as the full-size search."""
     rows = []
     for arm in results.arms[1:]:
         times = results.times_to_final(arm)
@@ -134,17 +141,10 @@ def tabulate_times_to_final(results):
                     arm,
                     search,
                     *(outcomes.get(name, 0) for name in ("sooner", "later", "open")),
-                    median_speedup(times.loc[chosen]),
                 ]
             )
     header = ["arm", "search", "sooner", "later or never", "ended before"]
-    header += ["times as fast, median"]
     return to_markdown(header, rows)
-
-
-def median_speedup(times):
-    """Return how many times as fast an arm is; where it never got there, that is 0."""
-    return f"{(times['reference'] / times['arm']).median():.1f}"
 
 
 def tabulate_selection(results):
@@ -227,13 +227,23 @@ def tabulate_ranks(results):
 
 
 def tabulate_best_values(results):
-    """Where the marginal error is lowest."""
+    """Where the marginal error is lowest, and about as low."""
     values = results.best_values
-    rows = [
-        [shorten(name), *(f"{value:.3g}" for value in values.loc[name])]
-        for name in values.index
-    ]
+    rows = []
+    for name in values.index:
+        plateau = results.plateau(name)
+        cells = (
+            f"{value:.3g} ({span_text(plateau[size])})"
+            for size, value in values.loc[name].items()
+        )
+        rows.append([shorten(name), *cells])
     return to_markdown(["", *(f"{size} px" for size in values.columns)], rows)
+
+
+def span_text(span, form="{:.3g}"):
+    """Return the lowest and the highest value, once if they are the same."""
+    low, high = (f"{float(form.format(value)):g}" for value in span)
+    return low if low == high else f"{low} to {high}"
 
 
 def shorten(name):
@@ -273,13 +283,26 @@ def write_report(results, folder):
 
 def draw_importances(results):
     display = ImportanceDisplay.from_search(results.whole_space(), random_state=0)
+    # One subset has nearly all, and would leave no room for the others.
+    display.ax_.set_xscale("log")
+    display.ax_.set_xlim(left=LOWEST_SHARE)
+    name_pixels(display.ax_)
     return display.figure_
+
+
+def name_pixels(ax):
+    """Say in a legend what sizes are."""
+    legend = ax.get_legend()
+    legend.set_title("")
+    for text in legend.get_texts():
+        text.set_text(f"{text.get_text()} px")
 
 
 def draw_learning_rate(results):
     display = MarginalDisplay.from_search(
         results.whole_space(), "cnn__learning_rate", as_error=True, random_state=0
     )
+    name_pixels(display.ax_)
     return display.figure_
 
 
@@ -291,6 +314,8 @@ def draw_learning_rate_and_depth(results):
     display = PairMarginalDisplay.from_search(
         results.whole_space(), names, as_error=True, random_state=0
     )
+    for ax, size in zip(display.axes_, results.sizes, strict=True):
+        ax.set_title(f"{size} px")
     return display.figure_
 
 
@@ -324,7 +349,8 @@ def draw_convergence(results):
                     lowest, highest = errors.min(axis=0), errors.max(axis=0)
                     band = {"step": "post", "alpha": 0.15, "linewidth": 0}
                     ax.fill_between(x, lowest, highest, color=style["color"], **band)
-        row[0].set_ylabel(f"{search}\nlowest validation error")
+        label = "lowest validation error\nof the stage, at its size"
+        row[0].set_ylabel(f"{search}\n{label}")
         row[0].grid(alpha=0.3)
         row[1].grid(alpha=0.3)
     axes[-1, 0].set_xlabel("evaluations")

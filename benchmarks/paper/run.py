@@ -7,9 +7,9 @@ import os
 import platform
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 
-from benchmarks.paper.data import load
+from benchmarks.paper.data import describe, load
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer
 from sklearn_iis._files import replace_file
 from sklearn_iis.datasets import make_shapes
@@ -30,7 +30,10 @@ JOB = ["search", "arm", "repeat"]
 # A run is done if it is in the table that is written last.
 TABLES = ("models", "evaluations")
 MODELS = ["selection", "size", "validation_score", "model", "test_score", "cpu_seconds"]
-PACKAGES = ("scikit-learn", "torch", "skorch", "optuna", "sklearn-genetic-opt")
+PACKAGES = (
+    *("numpy", "scikit-learn", "torch", "skorch", "optuna", "smac"),
+    *("scikit-optimize", "sklearn-genetic-opt"),
+)
 
 
 class TimedPipeline(Pipeline):
@@ -57,6 +60,8 @@ def measure(pipe, X, y):
 def run(name, experiment, folder, *, data_path=None, n_jobs=1):
     """Run what is missing in the folder of an experiment's results.
 
+    How much that is is printed first, and then each run that is over.
+
     Parameters
     ----------
     name : str
@@ -77,21 +82,33 @@ def run(name, experiment, folder, *, data_path=None, n_jobs=1):
     Raises
     ------
     ValueError
-        If the results in the folder are of another experiment, machine or version.
+        If the results in the folder are of another experiment, machine or version, or
+        of other images.
+
+    OSError
+        If the images are not there.
 
     BlockingIOError
         If another process is writing them.
     """
     folder = Path(folder)
+    # What is there is not trusted without the images that it is of.
+    data = load(experiment.data, data_path, experiment.largest_size)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
-        begin(name, experiment, folder)
+        begin(name, experiment, data, folder)
         tables = read_tables(folder)
         done = set(get_jobs(tables["evaluations"]))
         for job in done:
             # Of a process that ended after it had written the tables.
             get_journal(folder, job).unlink(missing_ok=True)
-        missing = [job for job in experiment.jobs() if job not in done]
+        jobs = experiment.jobs()
+        missing = [job for job in jobs if job not in done]
+        print(
+            f"{folder}: {len(jobs) - len(missing)} of {len(jobs)} runs are there, "
+            f"{len(missing)} to run",
+            flush=True,
+        )
         results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
             delayed(run_job)(experiment, job, folder, data_path) for job in missing
         )
@@ -116,22 +133,35 @@ def alone_in(folder):
         yield
 
 
-def begin(name, experiment, folder):
-    """Note what is run, and where; or check that it is the same as before."""
+def begin(name, experiment, data, folder):
+    """Note what is run, on what and where; or check that it is the same as before."""
     about = {
         "experiment": name,
         "description": experiment.describe(),
         "date": f"{datetime.date.today()}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": get_versions(),
+        "images": describe(data),
     }
     about = json.loads(json.dumps(about))
     path = folder / "about.json"
     if path.exists():
         before = json.loads(path.read_text())
         check_same(before, about, folder)
-        about = before | {"description": about["description"]}
+        about = before | {
+            "description": about["description"],
+            "versions": about["versions"] | before["versions"],
+        }
     replace_file(path, f"{json.dumps(about, indent=2)}\n".encode())
+
+
+def get_versions():
+    """Return the version of each package that matters, if it is installed."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def check_same(before, about, folder):
@@ -140,15 +170,25 @@ def check_same(before, about, folder):
     changed = [
         f"{key} was {old.get(key)} and is {new.get(key)}"
         for key in sorted((old.keys() | new.keys()) - {"date", "description"})
-        if old.get(key) != new.get(key)
-        # There may be more repeats than before.
-        and not (key == "n_repeats" and old[key] < new[key])
+        if differs(key, old.get(key), new.get(key))
     ]
     if changed:
         raise ValueError(
             f"{folder} holds results that were made in another way: "
             f"{'; '.join(changed)}. Remove it, or name another folder"
         )
+
+
+def differs(key, old, new):
+    """Whether results that were made with one value cannot go on with the other.
+
+    There may be more repeats, and packages that were not installed before.
+    """
+    if key == "n_repeats":
+        return old > new
+    if key == "versions":
+        return any(old[package] != new[package] for package in old.keys() & new.keys())
+    return old != new
 
 
 def append(table, new):

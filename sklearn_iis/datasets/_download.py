@@ -11,7 +11,10 @@ from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_iis._resize import ImageResizer
 
 # The parameters that all fetchers have.
 FETCHER_CONSTRAINTS = {
@@ -24,6 +27,9 @@ FETCHER_CONSTRAINTS = {
     "n_retries": [Interval(Integral, 0, None, closed="left")],
     "delay": [Interval(Real, 0, None, closed="left")],
 }
+
+# What a server answers to what it may give later: too slow a request, and too many.
+RETRYABLE = {408, 429}
 
 # Bytes that are read from the network at a time.
 CHUNK = 2**20
@@ -48,6 +54,22 @@ class RemoteFile(NamedTuple):
     def name(self) -> str:
         """The name of the local file."""
         return self.url.rpartition("/")[2]
+
+
+def check_size(size):
+    """Raise an error if images cannot be resized to a size, before there are any.
+
+    Parameters
+    ----------
+    size : object
+        What a fetcher was given.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive int, tuple of two of them, or None.
+    """
+    ImageResizer(size).fit(np.zeros((1, 1, 1), np.uint8))
 
 
 def fetch_file(remote, folder, *, download_if_missing, n_retries, delay):
@@ -101,7 +123,9 @@ def fetch_archive(remote, folder, names, **options):
     """Return the unpacked folder of a tar archive, downloaded if it is not there.
 
     The folder appears when it is complete; then the archive is deleted. Processes that
-    do this at the same time do not disturb each other.
+    do this at the same time do not disturb each other. One that is killed may leave a
+    temporary file or folder, which is not removed, as it cannot be told from that of
+    another process.
 
     Parameters
     ----------
@@ -177,14 +201,18 @@ def _download(remote, folder, n_retries, delay):
             )
             return
         except RequestException as error:
-            # What the server refuses, as a file that it does not have.
-            refused = isinstance(error, HTTPError) and error.response.status_code < 500
-            if n_left == 0 or refused:
+            if n_left == 0 or (isinstance(error, HTTPError) and _is_refused(error)):
                 raise
             warnings.warn(f"Retry downloading {remote.url}: {error}", stacklevel=2)
             time.sleep(delay)
         except ValueError as error:  # the checksum
             raise OSError(f"{remote.url}: {error}") from error
+
+
+def _is_refused(error):
+    """Whether the server will not give it later, as a file that it does not have."""
+    status = error.response.status_code
+    return status < 500 and status not in RETRYABLE
 
 
 def _unpack(archive, folder, names):

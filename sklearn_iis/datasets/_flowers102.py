@@ -12,6 +12,7 @@ from sklearn_iis._resize import ImageResizer
 from sklearn_iis.datasets._download import (
     FETCHER_CONSTRAINTS,
     RemoteFile,
+    check_size,
     fetch_archive,
     fetch_file,
 )
@@ -126,7 +127,9 @@ def fetch_flowers102(
     which is :func:`~sklearn.metrics.balanced_accuracy_score`.
 
     An archive that was put into the folder `flowers102` by other means is used if it is
-    the published one. To fetch everything anew, delete this folder.
+    the published one. To fetch everything anew, delete this folder. A process
+    that was killed may have left a temporary file or folder there, whose name begins
+    with `tmp` or a dot: delete it while no other process downloads.
 
     Examples
     --------
@@ -140,6 +143,7 @@ def fetch_flowers102(
     >>> X_test.shape  # doctest: +SKIP
     (6149, 64, 64, 3)
     """
+    check_size(size)
     folder = Path(get_data_home(data_home), "flowers102")
     filenames, labels, parts = _fetch(
         folder,

@@ -12,6 +12,7 @@ from sklearn_iis._resize import ImageResizer
 from sklearn_iis.datasets._download import (
     FETCHER_CONSTRAINTS,
     RemoteFile,
+    check_size,
     fetch_archive,
 )
 
@@ -135,7 +136,9 @@ def fetch_stl10(
     Notes
     -----
     An archive that was put into the folder `stl10` by other means is used if it is the
-    published one. To fetch everything anew, delete this folder.
+    published one. To fetch everything anew, delete this folder. A process
+    that was killed may have left a temporary file or folder there, whose name begins
+    with `tmp` or a dot: delete it while no other process downloads.
 
     References
     ----------
@@ -152,6 +155,7 @@ def fetch_stl10(
     >>> len(fold), len(others)  # doctest: +SKIP
     (1000, 4000)
     """
+    check_size(size)
     folder = fetch_archive(
         ARCHIVE,
         Path(get_data_home(data_home), "stl10"),
@@ -163,7 +167,7 @@ def fetch_stl10(
     images, target = _read(folder, subset)
     if mode == "L":
         images = _to_grey(images)
-    # The images are read batch by batch, and only their small versions are kept.
+    # Those in colour are read batch by batch, and only their small versions are kept.
     data = np.ascontiguousarray(ImageResizer(size).transform(images))
     if return_X_y:
         return data, target

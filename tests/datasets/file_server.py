@@ -14,11 +14,12 @@ class FileServer:
     """Serves bytes by name on 127.0.0.1, in a thread, until it is closed.
 
     `files` maps names to bytes, `broken` names to how many of the next answers end
-    after half of the bytes; `requests` lists the names that were asked for.
+    after half of the bytes, `refused` to the statuses of the next answers; `requests`
+    lists the names that were asked for.
     """
 
     def __init__(self):
-        self.files, self.broken, self.requests = {}, {}, []
+        self.files, self.broken, self.refused, self.requests = {}, {}, {}, []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         # Looks that often, in seconds, whether it is closed.
         serve = functools.partial(self._server.serve_forever, poll_interval=0.01)
@@ -39,6 +40,9 @@ class FileServer:
         self.requests.append(name)
         if name not in self.files:
             handler.send_error(404)
+            return
+        if self.refused.get(name):
+            handler.send_error(self.refused[name].pop(0))
             return
         content = self.files[name]
         handler.send_response(200)

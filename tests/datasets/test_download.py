@@ -97,6 +97,14 @@ def test_file_that_is_not_served(server, remote, tmp_path):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_server_that_asks_to_come_again(server, remote, tmp_path, status):
+    server.refused["file.bin"] = [status]
+    with pytest.warns(UserWarning, match=f"Retry downloading .*{status}"):
+        fetch_file(remote, tmp_path, **OPTIONS)
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize("module", ["pooch", "tqdm"])
 def test_without_the_extra(remote, tmp_path, monkeypatch, module):
     """Named if there is something to download, not needed otherwise."""

@@ -129,6 +129,13 @@ def test_damaged_file(published, tmp_path):
         fetch_stl10(data_home=tmp_path)
 
 
+@pytest.mark.parametrize("size", [(0, "x", 3), (8,), (8, -1)])
+def test_size_is_checked_before_anything_is_downloaded(published, tmp_path, size):
+    with pytest.raises(ValueError, match="`size` must be a positive int"):
+        fetch_stl10(data_home=tmp_path, size=size)
+    assert published.requests == []
+
+
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [("subset", "fold"), ("size", 0), ("mode", "P"), ("n_retries", -1), ("delay", -1)],
