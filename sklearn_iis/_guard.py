@@ -71,6 +71,7 @@ class Guard(AbstractContextManager):
         self._is_time_up = False
         self._n_unexplained = 0
         self._batches: list[tuple[list[dict], dict[str, Any]]] = []
+        self._seeds = getattr(search, "seeds", None)
 
     def __getstate__(self):
         # The search, and so its guard, is pickled with every task.
@@ -94,6 +95,8 @@ class Guard(AbstractContextManager):
             with suppress(Exception, SearchAborted):
                 self._fill_results(self.context)
         del search._run_search, search._format_results
+        if hasattr(search, "seeds"):
+            search.seeds = self._seeds
         if isinstance(error, SearchAborted):
             raise error.args[0] from error
 
@@ -132,7 +135,9 @@ class Guard(AbstractContextManager):
         tickets = [c for batch, _ in self._batches for c in batch if is_ticket(c)]
         decided = [dict(ticket) for ticket in tickets if not is_undecided(ticket)]
         if decided:
-            self.search.seeds = distinct([*(self.search.seeds or []), *decided])
+            active = self.search.space.active
+            seeds = map(active, self.search.seeds or [])
+            self.search.seeds = distinct([*seeds, *decided])
 
     def _can_go_on(self, error):
         """Return whether what was lost can be tried again, and note the deaths."""

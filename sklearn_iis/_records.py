@@ -203,8 +203,11 @@ class Mark:
         """Remove the mark of an evaluation that has come to its end."""
         with suppress(OSError):
             self.path.unlink()
-        os.close(self.own_lock)
-        os.close(self.lock)
+        for lock in (self.own_lock, self.lock):
+            if fcntl is not None:
+                # A process that was forked meanwhile would keep it.
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
 
 
 class InFlight:

@@ -153,9 +153,9 @@ class IISSearchCV(BaseSearchCV):
         Above 0, a progress bar a stage is shown.
 
     pre_dispatch : int or str, default=None
-        As in `RandomizedSearchCV`. None means "n_jobs" for "tpe", "bayes" and
-        "genetic", which would propose the candidates of a queue without the scores of
-        those before them, and "2*n_jobs" otherwise.
+        As in `RandomizedSearchCV`. None means "n_jobs" for "tpe" and "genetic", and
+        one more for "bayes", as they would propose the candidates of a longer queue
+        without the scores of those before them, and "2*n_jobs" otherwise.
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates, as far as their scores do not depend on anything
@@ -554,7 +554,7 @@ class IISSearchCV(BaseSearchCV):
         return self._make_search(
             space,
             n_iter=plan.budgets[stage],
-            seeds=[*seeds, *known][: plan.budgets[stage]],
+            seeds=distinct([*map(space.active, seeds), *known])[: plan.budgets[stage]],
             fixed=plan.fixed[stage],
             checkpoints=Checkpoints(directory),
             context=context,

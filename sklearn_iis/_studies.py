@@ -37,6 +37,7 @@ from sklearn_iis._storage import SharedStorage, StorageError
 # User attributes of studies, and that of trials by which they are found again.
 CALL = "sklearn_iis call"
 RANDOM_STATE = "sklearn_iis random_state"
+TIMED = "sklearn_iis depends on timing"
 EVALUATION = "sklearn_iis evaluation"
 
 # How long, in seconds, to wait for what another search writes that has just begun.
@@ -375,7 +376,11 @@ class SearchStudies:
             attributes = storage.get_study_user_attrs(study_id)
             if RANDOM_STATE not in attributes:
                 storage.set_study_user_attr(study_id, RANDOM_STATE, random_state)
-        n_known = self.n_known[stage] if proposes_again else math.inf
+            if not proposes_again:
+                storage.set_study_user_attr(study_id, TIMED, True)
+        # Also if it was another call, with more workers, that proposed what is there.
+        is_timed = attributes.get(TIMED, not proposes_again)
+        n_known = math.inf if is_timed else self.n_known[stage]
         known = distinct(
             dict(trial.user_attrs[EVALUATION]["codes"])
             for trial in trials

@@ -8,17 +8,24 @@ process: both happen as joblib pickles what it sends and unpickles what it gets,
 no other connection to the workers is needed, on whatever machine they are.
 """
 
+import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from sklearn_iis._space import Candidate
 
-# Called with a candidate, its score, and whether its measurement was skipped.
-Listener = Callable[[Candidate, float, bool], None]
+# Called with a delivery, its score, and whether the measurement was skipped.
+Listener = Callable[["Delivery", float, bool], None]
 
 _listeners: dict[str, Listener] = {}
+
+if hasattr(os, "register_at_fork"):
+    # A worker that is forked is not where anybody listens.
+    os.register_at_fork(after_in_child=_listeners.clear)
 
 
 class Ticket(Mapping):
@@ -34,11 +41,14 @@ class Ticket(Mapping):
     def __init__(self, decide: Callable[[], Candidate]):
         self._decide = decide
         self.candidate: Candidate | None = None
+        # Threads may begin with several splits of a candidate at once.
+        self._lock = Lock()
 
     def _open(self):
-        if self.candidate is None:
-            self.candidate = self._decide()
-        return self.candidate
+        with self._lock:
+            if self.candidate is None:
+                self.candidate = self._decide()
+            return self.candidate
 
     def __getitem__(self, name):
         return self._open()[name]
@@ -74,16 +84,20 @@ class Delivery:
 
     candidate : dict of str to object
         What was measured.
+
+    number : str
+        Tells the delivery from others: what is unpickled twice arrives twice.
     """
 
     address: str
     candidate: Candidate
+    number: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def arrive(self, score: float, skipped: bool) -> None:
         """Tell the listener, if it is in this process."""
         listener = _listeners.get(self.address)
         if listener is not None:
-            listener(self.candidate, score, skipped)
+            listener(self, score, skipped)
 
 
 @contextmanager

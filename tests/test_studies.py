@@ -343,6 +343,23 @@ def test_any_storage_is_gone_on_with(storage, fits):
     assert fits() == []
 
 
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("name", ["tpe", "bayes", "genetic"])
+def test_what_was_decided_as_workers_got_free_is_kept(name, n_jobs, fits, tmp_path):
+    """Another call would decide on something else, also one with a single worker."""
+    settings = {
+        "search_params": None,
+        "n_iter": (8, 8),
+        "storage": str(tmp_path / "search.journal"),
+    }
+    with parallel_config("threading"):
+        first = fit(make_search(name, n_jobs=2, **settings)).cv_results_
+        assert len(fits()) == len(first["params"]) * 2
+        again = fit(make_search(name, n_jobs=n_jobs, **settings)).cv_results_
+    assert fits() == []
+    assert len(again["params"]) == len(first["params"]) == 16
+
+
 @pytest.mark.parametrize(
     ("backend", "storage"),
     [("loky", "postgresql"), ("threading", "journal"), ("threading", "sqlite")],

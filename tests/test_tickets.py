@@ -56,9 +56,9 @@ def test_scores_are_known_before_later_candidates_are_decided_on(backend, n_jobs
         n_known.append(len(arrived))
         return {"x": len(n_known)}
 
-    def listen(candidate, score, skipped):
+    def listen(delivery, score, skipped):
         assert not skipped
-        arrived.append((candidate["x"], score))
+        arrived.append((delivery.candidate["x"], score))
 
     tickets = [Ticket(decide) for _ in range(12)]
     with parallel_config(backend), listening("here", listen):
@@ -78,7 +78,7 @@ def test_failures_and_what_was_skipped_have_no_score():
         Score(1.0, Record(skipped=True), Delivery("here", {"x": 1}))
         Score(1.0, Record(), Delivery("elsewhere", {"x": 2}))
         Score(1.0, Record())
-    assert [(c, repr(s), skipped) for c, s, skipped in arrived] == [
+    assert [(d.candidate, repr(s), skipped) for d, s, skipped in arrived] == [
         ({"x": 0}, "nan", False),
         ({"x": 1}, "nan", True),
     ]

@@ -9,7 +9,6 @@ from numbers import Integral
 import numpy as np
 from joblib import effective_n_jobs, parallel_config
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 from skopt import BayesSearchCV, Optimizer
 from skopt.learning import GaussianProcessRegressor
@@ -24,6 +23,13 @@ from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 
 # A step of the Gaussian process takes time in the cube of the number of candidates.
 MAX_GAUSSIAN_PROCESS = 150
+
+# What it warns of, and nobody can do anything about.
+SURROGATE_WARNINGS = (
+    "The objective has been evaluated",
+    "The optimal value found for dimension",
+    "Predicted variances smaller than 0",
+)
 
 GAUSSIAN_PROCESS = {"base_estimator": "GP", "acq_func": "EI"}
 EXTRA_TREES = {
@@ -135,7 +141,11 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
         else:
             for codes, score in zip(initial, evaluate(initial), strict=True):
                 proposer.tell(self.space.active(codes), score)
-        evaluate.follow(proposer, random_state, n_points=self.n_points)
+        with warnings.catch_warnings():
+            # Here, and not for each proposal, as those are made in several threads.
+            for message in SURROGATE_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            evaluate.follow(proposer, random_state, n_points=self.n_points)
         optimizer = proposer.optimizer
         self._optim_results = [optimizer.get_result()] if optimizer else []
 
@@ -194,6 +204,9 @@ class _BayesProposer:
         self._pending[_key(self.space.active(codes))] = None
         return codes
 
+    def expect(self, candidate: Candidate) -> None:
+        self._pending[_key(candidate)] = None
+
     def tell(self, candidate: Candidate, score: float) -> None:
         self._pending.pop(_key(candidate), None)
         self._scores[_key(candidate)] = score
@@ -219,12 +232,9 @@ class _BayesProposer:
         optimizer.Xi.clear()
         optimizer.yi.clear()
         # The matrices are so small that several threads take longer.
-        with threadpool_limits(1, "blas"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The objective has been evaluated")
-            warnings.filterwarnings("ignore", "Predicted variances")
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            # scikit-optimize calls joblib, whose workers are busy.
-            with self._kernel_kept(), parallel_config("sequential"):
+        # scikit-optimize calls joblib, whose workers are busy.
+        with threadpool_limits(1, "blas"), parallel_config("sequential"):
+            with self._kernel_kept():
                 optimizer.tell(points, losses)
             point = optimizer.ask()
         return {
@@ -296,9 +306,11 @@ class _LayeredGaussianProcess(GaussianProcessRegressor):
 
 
 def _keep_kernel(surrogate, fitted):
-    """Return a surrogate that takes over the kernel of a fitted one."""
+    """Return a surrogate that takes over the kernel of a fitted one, if it can."""
     kernel = clone(fitted.kernel_)
     if fitted.noise_ is not None:
+        if not isinstance(getattr(kernel, "k2", None), WhiteKernel):
+            return surrogate
         # scikit-optimize takes the noise out for predictions.
         kernel = kernel.k1 + WhiteKernel(fitted.noise_)
     return copy(surrogate).set_params(kernel=kernel, optimizer=None)

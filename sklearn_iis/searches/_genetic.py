@@ -1,4 +1,4 @@
-"""Genetic search: sklearn-genetic-opt's GASearchCV, a population at a time."""
+"""Genetic search: sklearn-genetic-opt's GASearchCV."""
 
 import math
 import random
@@ -35,13 +35,13 @@ PATIENCE = 100
 class StageGASearchCV(BaseStageSearchCV):
     """Genetic search by sklearn-genetic-opt's `GASearchCV`.
 
-    `GASearchCV` evolves the candidates; they are measured by scikit-learn, a whole
-    population at a time. Individuals that stand for a candidate measured before get its
-    score and cost nothing.
+    `GASearchCV` evolves the candidates; they are measured by scikit-learn. Individuals
+    that stand for a candidate measured before get its score and cost nothing.
 
-    With several workers a generation does not wait for its slowest individuals: once a
-    worker is free and all of them are under way, the next generation begins. What has
-    no score by then counts as the median of those that have, until it gets one.
+    With several workers a generation of "eaMuPlusLambda" does not wait for its slowest
+    individuals: once a worker is free and all of them are under way, the next
+    generation begins. What has no score by then counts as the median of those that
+    have, until it gets one.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class StageGASearchCV(BaseStageSearchCV):
     population_size : int, default=None
         Individuals that survive a generation. None means the square root of `n_iter`,
         at least 4, and as many as there are workers, but at most half of `n_iter`,
-        unless `synchronous`. There are never fewer than there are seeds.
+        unless `synchronous`. If there are more seeds, the best of them survive.
 
     crossover_probability, mutation_probability : float, default=0.2 and 0.8
         How often an individual comes from two others, or has a hyperparameter drawn
@@ -70,7 +70,8 @@ class StageGASearchCV(BaseStageSearchCV):
 
     synchronous : bool, default=False
         Have each generation wait for all of its individuals, so that the candidates are
-        the same for any `n_jobs`, and workers are idle meanwhile.
+        the same for any `n_jobs`, and workers are idle meanwhile. The other algorithms
+        always do.
     """
 
     _parameter_constraints: dict = {
@@ -136,14 +137,19 @@ class StageGASearchCV(BaseStageSearchCV):
     @property
     def depends_on_timing(self) -> bool:
         """Whether what is proposed depends on which worker is free first."""
-        return not self.synchronous and effective_n_jobs(self.n_jobs) > 1
+        return not self._waits and effective_n_jobs(self.n_jobs) > 1
+
+    @property
+    def _waits(self):
+        # What is late could not get its place back in the other algorithms.
+        return self.synchronous or self.algorithm != "eaMuPlusLambda"
 
     def _search(
         self, evaluate: Evaluation, random_state: np.random.RandomState
     ) -> None:
         generator = _GlobalRandom(random_state.randint(2**31))
         search = self._make_search(random_state)
-        if not self.synchronous and evaluate.can_stream:
+        if not self._waits and evaluate.can_stream:
             with _Generations(search, self.space, generator) as proposer:
                 evaluate.follow(proposer, random_state)
             return
@@ -164,7 +170,7 @@ class StageGASearchCV(BaseStageSearchCV):
 
     def _make_search(self, random_state):
         seeds = [self.space.complete(codes) for codes in self.seeds or []]
-        n_workers = 1 if self.synchronous else effective_n_jobs(self.n_jobs)
+        n_workers = 1 if self._waits else effective_n_jobs(self.n_jobs)
         population_size = self.population_size or max(
             4, math.isqrt(self.n_iter), min(n_workers, self.n_iter // 2)
         )
@@ -177,8 +183,7 @@ class StageGASearchCV(BaseStageSearchCV):
                     name: _Gene(dimension, random_state)
                     for name, dimension in self.space.dimensions.items()
                 },
-                # GASearchCV would drop the seeds that do not fit.
-                population_size=max(population_size, len(seeds)),
+                population_size=population_size,
                 generations=sys.maxsize,
                 crossover_probability=self.crossover_probability,
                 mutation_probability=self.mutation_probability,
@@ -192,7 +197,11 @@ class StageGASearchCV(BaseStageSearchCV):
 
 
 class _PopulationGASearchCV(GASearchCV):
-    """A GASearchCV that has a whole population measured at once."""
+    """A GASearchCV that has a whole population measured at once.
+
+    If there are more seeds than individuals that survive a generation, all of them are
+    measured, and the best ones survive.
+    """
 
     def run(self, measure: Measure) -> None:
         """Evolve candidates until `measure` raises :class:`_SearchEnds`."""
@@ -209,7 +218,11 @@ class _PopulationGASearchCV(GASearchCV):
             _remove_deap_classes()
 
     def _register(self):
+        n_survivors = self.population_size
+        # GASearchCV would drop the seeds that do not fit.
+        self.population_size = max(n_survivors, len(self.warm_start_configs))
         super()._register()
+        self.population_size = n_survivors
         self.toolbox.register("map", self._evaluate_population)
         if len(self.space) == 1:
             # Two individuals of one gene each have nothing to exchange.
@@ -230,6 +243,10 @@ class _PopulationGASearchCV(GASearchCV):
         for i in range(n_late):
             if scores[i] is not None:
                 self._correct(pairs[i][0], fitness[i])
+        if individuals and len(individuals) == len(self._pop) > self.population_size:
+            # The first generation, with more seeds than survive.
+            order = sorted(range(len(fitness)), key=lambda i: fitness[i], reverse=True)
+            self._pop[:] = [individuals[i] for i in order[: self.population_size]]
         return fitness[n_late:]
 
     def _correct(self, individual, fitness):
@@ -284,7 +301,7 @@ class _Generations(AbstractContextManager):
         self._scores: dict[tuple, float | None] = {}
         self._patience = _Patience()
         self._error: BaseException | None = None
-        self._is_closed = False
+        self._is_closed = self._is_over = False
         self._go, self._back = Semaphore(0), Semaphore(0)
         self._thread = Thread(target=self._run, daemon=True)
 
@@ -298,12 +315,15 @@ class _Generations(AbstractContextManager):
         self._thread.join()
 
     def ask(self) -> Candidate | None:
-        if not self._queue and self._thread.is_alive():
+        if not self._queue and not self._is_over:
             self._go.release()
             self._back.acquire()
         if self._error is not None:
             raise self._error
         return self._queue.popleft() if self._queue else None
+
+    def expect(self, candidate: Candidate) -> None:
+        self._scores[_key(candidate)] = None
 
     def tell(self, candidate: Candidate, score: float) -> None:
         self._scores[_key(candidate)] = score
@@ -317,6 +337,7 @@ class _Generations(AbstractContextManager):
         except BaseException as error:
             self._error = error
         finally:
+            self._is_over = True
             self._back.release()
 
     def _measure(self, candidates):

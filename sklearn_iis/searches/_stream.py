@@ -24,6 +24,9 @@ class Proposer(Protocol):
         It may have codes of layers beyond its depths, and may have been measured.
         """
 
+    def expect(self, candidate: Candidate) -> None:
+        """Learn that a candidate is measured that was not asked for."""
+
     def tell(self, candidate: Candidate, score: float) -> None:
         """Learn the score of a candidate, NaN if it failed.
 
@@ -76,7 +79,8 @@ class Stream:
         self.error: Exception | None = None
         # NaN for what failed, None for what is not measured yet.
         self._proposed: dict[tuple, float | None] = {}
-        self._parts: dict[tuple, list[float]] = defaultdict(list)
+        # The scores of the splits of each candidate, by delivery.
+        self._parts: dict[tuple, dict[str, float]] = defaultdict(dict)
         self._arrived: deque[tuple[tuple, float]] = deque()
         self._is_over = False
         self._asking, self._listening = Lock(), Lock()
@@ -92,6 +96,7 @@ class Stream:
             candidate = None if self._is_over else self._ask()
             if candidate is None:
                 candidate = next(c for c in self.spare if self._is_new(_key(c)))
+                self.proposer.expect(candidate)
             self._proposed[_key(candidate)] = None
             return candidate
 
@@ -138,17 +143,19 @@ class Stream:
     def _is_new(self, key):
         return key not in self.known and key not in self._proposed
 
-    def _on_score(self, candidate, score, skipped):
+    def _on_score(self, delivery, score, skipped):
         if skipped:
             # There is no time left, so that proposals are of no use.
             self._is_over = True
             return
-        key = _key(candidate)
+        key = _key(delivery.candidate)
         with self._listening:
             parts = self._parts[key]
-            parts.append(score)
+            if delivery.number in parts:
+                return
+            parts[delivery.number] = score
             if len(parts) == self.n_splits:
-                self._arrived.append((key, fmean(parts)))
+                self._arrived.append((key, fmean(parts.values())))
 
 
 def _key(candidate):

@@ -8,6 +8,11 @@ import numpy as np
 import optuna
 from joblib import effective_n_jobs
 from optuna import Study
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sklearn.utils._param_validation import Interval
@@ -134,20 +139,38 @@ class _TPEProposer:
         self._trials[_key(self.space.active(codes))].append(trial)
         return codes
 
+    def expect(self, candidate: Candidate) -> None:
+        """Do nothing: what is not asked for is added once it has a score."""
+
     def tell(self, candidate: Candidate, score: float) -> None:
-        if not self._trials[_key(candidate)]:
-            # It was drawn at random.
-            self.study.enqueue_trial(candidate)
-            self.ask()
-        for trial in self._trials.pop(_key(candidate)):
+        trials = self._trials.pop(_key(candidate), [])
+        if not trials:
+            self._add(candidate, score)
+        for trial in trials:
             if np.isnan(score):
                 self._failed.append(self.study.tell(trial, state=TrialState.FAIL))
             else:
                 self.study.tell(trial, score)
-                self._has_score = True
+        self._has_score = self._has_score or not np.isnan(score)
         if self._has_score:
             _rank_last(self.study, self._failed)
             self._failed = []
+
+    def _add(self, candidate, score):
+        """Add what was drawn at random."""
+        is_failed = np.isnan(score)
+        dimensions = self.space.dimensions
+        trial = create_trial(
+            state=TrialState.FAIL if is_failed else TrialState.COMPLETE,
+            value=None if is_failed else score,
+            params=candidate,
+            distributions={
+                name: _make_distribution(dimensions[name]) for name in candidate
+            },
+        )
+        self.study.add_trial(trial)
+        if is_failed:
+            self._failed.append(trial)
 
     def _suggest(self, trial: Trial) -> Candidate:
         """Return the candidate of a trial, with suggestions for what it has only."""
@@ -175,6 +198,16 @@ def _suggest_code(trial, name, dimension):
     if dimension.ordered:
         return trial.suggest_int(name, low, high)
     return trial.suggest_categorical(name, range(low, high + 1))
+
+
+def _make_distribution(dimension):
+    """Return the distribution that a code is suggested from."""
+    low, high = dimension.low, dimension.high
+    if isinstance(dimension, Continuous):
+        return FloatDistribution(low, high)
+    if dimension.ordered:
+        return IntDistribution(low, high)
+    return CategoricalDistribution(range(low, high + 1))
 
 
 def _rank_last(study: Study, failed: list[FrozenTrial]) -> None:
