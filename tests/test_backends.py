@@ -27,7 +27,7 @@ from tests.test_guard import fill, small_disk  # noqa: F401
 SEARCH_PARAMS = {
     "bayes": {"n_points": 2},
     "tpe": {"n_points": 2},
-    "genetic": {"population_size": 3},
+    "genetic": {"population_size": 3, "synchronous": True},
     "hyperband": {"resource": "model__max_iter", "max_resources": 9},
 }
 
