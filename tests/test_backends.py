@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
+from joblib.pool import PicklingPool
 from scipy.stats import loguniform
 from sklearn.exceptions import FitFailedWarning
 from sklearn.pipeline import Pipeline
@@ -87,6 +88,8 @@ def environment():
         patch.setenv("PYTHONPATH", os.getcwd(), prepend=os.pathsep)
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray would replace `print`, by which networks are pickled.
+        patch.setenv("RAY_TQDM_PATCH_PRINT", "0")
         # Ray otherwise takes the address of the machine for 127.0.0.1, on Linux too.
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -138,7 +141,10 @@ def ray(environment):
             log_to_driver=False,
         )
     register_ray()
+    bases = PicklingPool.__bases__
     yield Cluster("ray", {"n_jobs": 2}, engine)
+    # Ray replaces the pool of joblib's backend "multiprocessing".
+    PicklingPool.__bases__ = bases
     with engine_warnings():
         engine.shutdown()
         gc.collect()
