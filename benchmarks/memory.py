@@ -8,8 +8,9 @@ training is what one process takes, from its start, that fits and scores a candi
 images that it maps from a file. Memory is that of all processes of a run, each page
 shared out among those that map it (PSS): what is in memory only (anonymous and shared
 memory), and the pages of files besides, libraries and the map of the images, which the
-system drops when memory is short. `--joblib` leaves the images to joblib, which copies
-them to /dev/shm.
+system drops when memory is short. `--engine dask` has Dask run the processes, and the
+scheduler in that of the search. `--no-file` writes no file of the images: joblib then
+copies them to /dev/shm, and Dask sends them as it does to other machines.
 
 It reads /proc, as Linux has it.
 """
@@ -20,6 +21,7 @@ import os
 import platform
 import time
 from collections import Counter
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,21 +96,47 @@ def train(path):
     network.score(images[scored], labels[scored])
 
 
-def search(path, n_jobs, by_joblib):
+@contextmanager
+def workers(engine, n_jobs):
+    """Worker processes, which end before the context does."""
+    if engine == "dask":
+        from distributed import Client, LocalCluster
+        from joblib import parallel_config
+
+        with (
+            LocalCluster(
+                n_workers=n_jobs,
+                threads_per_worker=1,
+                memory_limit=0,
+                host="127.0.0.1",
+                dashboard_address=None,
+            ) as cluster,
+            Client(cluster) as client,
+            parallel_config("dask", client=client),
+        ):
+            yield
+    else:
+        from joblib.externals.loky import get_reusable_executor
+
+        yield
+        # The process would otherwise wait for them to end by themselves.
+        get_reusable_executor().shutdown(wait=True)
+
+
+def search(path, n_jobs, engine, by_file):
     import numpy as np
-    from joblib.externals.loky import get_reusable_executor
     from scipy.stats import loguniform
     from sklearn.pipeline import Pipeline
 
     from sklearn_iis import IISSearchCV, ImageResizer, _search
 
-    if by_joblib:
+    if not by_file:
         _search.map_images = lambda images, n_jobs, directory: images
     images = np.load(path)
     samples = np.arange(len(images))
     half = len(images) // 2
     split = samples[:half], samples[half : half + half // 8]
-    IISSearchCV(
+    iis = IISSearchCV(
         Pipeline([("resize", ImageResizer()), ("network", make_network())]),
         {"network__learning_rate": loguniform(1e-4, 1e-1)},
         sizes=(images.shape[1],),
@@ -117,9 +145,9 @@ def search(path, n_jobs, by_joblib):
         refit=False,
         n_jobs=n_jobs,
         random_state=0,
-    ).fit(images, samples % 2)
-    # The process would otherwise wait for them to end by themselves.
-    get_reusable_executor().shutdown(wait=True)
+    )
+    with workers(engine, n_jobs):
+        iis.fit(images, samples % 2)
 
 
 def make_images(megabytes, path):
@@ -135,14 +163,14 @@ def make_images(megabytes, path):
     images.flush()
 
 
-def compare(megabytes, n_jobs, *, by_joblib=False):
+def compare(megabytes, n_jobs, *, engine="joblib", by_file=True):
     """The peaks, and how much more than images and trainings the search takes."""
     with TemporaryDirectory() as folder:
         path = str(Path(folder, "images.npy"))
         make_images(megabytes, path)
         start, _ = measure(idle)
         training, _ = measure(train, path)
-        whole, seconds = measure(search, path, n_jobs, by_joblib)
+        whole, seconds = measure(search, path, n_jobs, engine, by_file)
     training = training["memory"] - start["memory"]
     return {
         "training": training,
@@ -160,13 +188,16 @@ def main():
     )
     parser.add_argument("--megabytes", type=float, default=400)
     parser.add_argument("--n-jobs", type=int, default=4)
-    parser.add_argument("--joblib", action="store_true")
+    parser.add_argument("--engine", choices=["joblib", "dask"], default="joblib")
+    parser.add_argument("--no-file", action="store_true")
     args = parser.parse_args()
     print(
         f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
         f"load average {os.getloadavg()[0]:.1f}"
     )
-    found = compare(args.megabytes, args.n_jobs, by_joblib=args.joblib)
+    found = compare(
+        args.megabytes, args.n_jobs, engine=args.engine, by_file=not args.no_file
+    )
     print(
         f"images {args.megabytes:.0f} MB, a training {found['training']:.0f} MB; "
         f"search with n_jobs={args.n_jobs}: {found['memory']:.0f} MB in memory, "

@@ -5,15 +5,13 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from mmap import mmap
 from typing import Any
 
 import numpy as np
 from joblib import parallel_config
 from joblib.parallel import BACKENDS, get_active_backend
 
-# Smaller arrays are sent with each task; for local processes joblib does the same.
-MIN_BYTES = 2**20
+from sklearn_iis._arrays import is_large, is_map
 
 
 def check_gpus(estimator: Any, n_jobs: int | None, trials_per_gpu: int = 1) -> None:
@@ -72,7 +70,7 @@ def map_images(X: Any, n_jobs: int | None, directory: str) -> Any:
     """Return the images as a map of a file, for processes on this machine to share.
 
     joblib hands a map on by its name; of any other large array it keeps a copy in
-    memory (in /dev/shm), besides the array itself.
+    memory (in /dev/shm), besides the array itself, and Dask one in each process.
 
     Parameters
     ----------
@@ -89,18 +87,14 @@ def map_images(X: Any, n_jobs: int | None, directory: str) -> Any:
     -------
     X : memmap or other
         X itself if it is small, no array, a map already, or if there are not several
-        worker processes of joblib's own.
+        worker processes that see the directory: joblib's own, or Dask's.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    if not _is_large(X) or _is_map(X):
-        return X
-    backend, n_workers = _find_backend(n_jobs)
-    own = [BACKENDS.get("loky"), BACKENDS.get("multiprocessing")]
-    if type(backend) not in own or n_workers == 1:
+    if not is_large(X) or is_map(X) or not _can_map(directory, n_jobs):
         return X
     path = os.path.join(directory, "images.npy")
     try:
@@ -132,19 +126,14 @@ def handed_out(X: Any, n_jobs: int | None) -> Iterator[Any]:
         What a search is to be fitted with, while the context lasts.
     """
     backend, n_workers = _find_backend(n_jobs)
-    if not _is_large(X):
-        yield X
-    elif _is_dask(backend) and id(X) not in backend.data_futures:
-        with parallel_config(
-            "dask",
-            client=backend.client,
-            # To all workers, so that none of them has the only copy.
-            scatter=[X],
-            wait_for_workers_timeout=backend.wait_for_workers_timeout,
-            **backend.submit_kwargs,
-        ):
+    if _is_dask(backend):
+        from sklearn_iis._dask import DurableBackend
+
+        durable = DurableBackend(backend)
+        durable.hand_out(X)
+        with parallel_config(durable):
             yield X
-    elif _is_ray(backend) and n_workers > 1:
+    elif _is_ray(backend) and n_workers > 1 and is_large(X):
         yield _put(X)
     else:
         yield X
@@ -154,7 +143,7 @@ def worker_errors() -> tuple[type[BaseException], ...]:
     """Return the errors that tell that a worker, or what it had, is gone."""
     errors: list[type[BaseException]] = [BrokenProcessPool]
     if "joblib._dask" in sys.modules and (dask := sys.modules.get("distributed")):
-        # Cancelled is what lacks data that all workers have lost.
+        # Cancelled is what lacks data that the user has scattered, if it is lost.
         errors += [dask.KilledWorker, dask.client.FutureCancelledError]
     if ray := sys.modules.get("ray"):
         errors += [ray.exceptions.RayActorError, ray.exceptions.ObjectLostError]
@@ -196,6 +185,17 @@ def _find_backend(n_jobs):
     return backend, backend.effective_n_jobs(default if n_jobs is None else n_jobs)
 
 
+def _can_map(directory, n_jobs):
+    """Return whether workers are processes that see a directory of this one."""
+    backend, n_workers = _find_backend(n_jobs)
+    if _is_dask(backend):
+        from sklearn_iis._dask import is_true_everywhere
+
+        return is_true_everywhere(backend.client, os.path.isdir, directory)
+    own = [BACKENDS.get("loky"), BACKENDS.get("multiprocessing")]
+    return type(backend) in own and n_workers > 1
+
+
 def _asked(n_jobs):
     return get_active_backend()[1] if n_jobs is None else n_jobs
 
@@ -208,21 +208,6 @@ def _is_dask(backend):
 def _is_ray(backend):
     module = sys.modules.get("ray.util.joblib.ray_backend")
     return module is not None and isinstance(backend, module.RayBackend)
-
-
-def _is_large(X):
-    # Other classes of arrays are more than their memory.
-    return (
-        type(X) in (np.ndarray, np.memmap)
-        and not X.dtype.hasobject
-        and X.nbytes > MIN_BYTES
-    )
-
-
-def _is_map(array):
-    while isinstance(array, np.ndarray):
-        array = array.base
-    return isinstance(array, mmap)
 
 
 def _uses_gpu(estimator):

@@ -38,9 +38,9 @@ class Pixels(LogisticRegression):
         self.seconds = seconds
 
     def fit(self, X, y):
+        time.sleep(self.seconds)
         if self.deadly is not None and self.deadly < self.C and self._may_kill():
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self.seconds)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it need not converge
             return super().fit(_some_pixels(X), y)

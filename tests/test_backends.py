@@ -107,6 +107,10 @@ def engine_warnings():
 @pytest.fixture(scope="module")
 def dask(environment):
     distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+    from dask import config
+
+    # What is away for the second time after 15 seconds would not be started again.
+    config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
     with engine_warnings():
         cluster = distributed.LocalCluster(
             n_workers=2,
@@ -304,43 +308,40 @@ def test_a_network_scores_as_in_a_local_run(cluster):
     assert_same(cluster.fit(search).cv_results_, expected)
 
 
+@pytest.fixture(params=["file", "task"])
+def way(request, monkeypatch):
+    """How images reach the workers of Dask: those on other machines see no file."""
+    if request.param == "task":
+        from sklearn_iis import _dask
+
+        monkeypatch.setattr(_dask, "is_true_everywhere", lambda *_: False)
+    return request.param
+
+
 @pytest.mark.parametrize("name", ["random", "genetic"])
-def test_dask_gets_images_once_a_stage(name, both_workers, monkeypatch):
-    """And all workers do, so that the only copy cannot die with one of them."""
+def test_dask_gets_images_once_a_stage(name, both_workers, way, saved, monkeypatch):
     client = both_workers.workers
-    scattered = []
-    scatter = client.scatter
+    replicated, sent = [], []
+    submit, replicate = client.submit, client.replicate
 
-    def spy(data, **kwargs):
-        images = data[0] if isinstance(data, list) else data
-        if getattr(images, "ndim", 0) == 4:
-            scattered.append((images.shape, kwargs.get("broadcast", False)))
-        return scatter(data, **kwargs)
+    def spy_on_submit(function, *args, **kwargs):
+        sent.extend(a.shape for a in args if isinstance(a, np.ndarray))
+        return submit(function, *args, **kwargs)
 
-    monkeypatch.setattr(client, "scatter", spy)
-    both_workers.fit(make_search(name, sizes=(96, 192)))
-    assert scattered == [((60, 96, 96, 3), True), ((60, 192, 192, 3), True)]
+    def spy_on_replicate(futures):
+        replicate(futures)
+        replicated.append([len(who) for who in client.who_has(futures).values()])
 
-
-def test_what_the_user_has_scattered_is_left_alone(both_workers, monkeypatch):
-    client = both_workers.workers
-    with parallel_config("dask", client=client, scatter=[X]):
-        monkeypatch.setattr(client, "scatter", None)
-        with _backends.handed_out(X, None) as images:
-            assert images is X
-
-
-def test_settings_of_dask_are_kept(both_workers):
-    client = both_workers.workers
-    settings = {"retries": 2, "pure": False}
-    with (
-        parallel_config("dask", client=client, **settings),
-        _backends.handed_out(X, None),
-    ):
-        backend, _ = _backends._find_backend(None)
-        assert backend.client is client
-        assert backend.submit_kwargs == settings
-        assert id(X) in backend.data_futures
+    monkeypatch.setattr(client, "submit", spy_on_submit)
+    monkeypatch.setattr(client, "replicate", spy_on_replicate)
+    monkeypatch.setattr(client, "scatter", None)
+    search = both_workers.fit(make_search(name, sizes=(96, 192)))
+    shapes = [(60, 96, 96, 3), (60, 192, 192, 3)]
+    assert saved == {"ours": shapes if way == "file" else [], "joblib": []}
+    assert sent == (shapes if way == "task" else [])
+    assert replicated == ([[2], [2]] if way == "task" else [])
+    expected = make_search(name, sizes=(96, 192)).fit(X, y)
+    assert_same(search.cv_results_, expected.cv_results_)
 
 
 def test_ray_gets_images_once_a_stage(ray, monkeypatch):
@@ -395,13 +396,18 @@ def test_what_is_killed_once_succeeds_the_next_time(name, cluster, tmp_path):
     assert_same(results, expected)
 
 
-def test_what_kills_its_process_twice_fails_and_the_search_goes_on(ray):
-    """With Dask the images may be lost meanwhile, with both workers."""
+@pytest.mark.parametrize(
+    ("cluster", "way"),
+    [("both_workers", "file"), ("both_workers", "task"), ("ray", "file")],
+    indirect=True,
+)
+def test_what_kills_its_process_twice_fails_and_the_search_goes_on(cluster, way):
+    """With Dask, its two splits take both workers, and all that these have."""
     expected = expect()
     rates = [params["model__C"] for params in expected["params"]]
     search = make_search(deadly=sorted(rates)[-2])
     with pytest.warns(FitFailedWarning, match="1 of 6 candidates failed"):
-        results = ray.fit(search).cv_results_
+        results = cluster.fit(search).cv_results_
     dead = int(np.argmax(rates))
     for i, error in enumerate(results["error"]):
         if i == dead:
@@ -412,6 +418,7 @@ def test_what_kills_its_process_twice_fails_and_the_search_goes_on(ray):
                 assert results[split][i] == expected[split][i]
 
 
+@pytest.mark.usefixtures("way")
 def test_dask_may_lose_all_workers_at_once(both_workers):
     """And with them the images, which the client has."""
     pids = both_workers.workers.run(os.getpid).values()
@@ -426,6 +433,40 @@ def test_dask_may_lose_all_workers_at_once(both_workers):
     results = both_workers.fit(make_search(seconds=0.7)).cv_results_
     killer.join()
     assert_same(results, expect())
+
+
+def test_what_kills_workers_elsewhere_ends_the_search(both_workers):
+    """On other machines there are no marks, by which it would be known."""
+    import distributed
+
+    class Elsewhere(distributed.WorkerPlugin):
+        name = "elsewhere"
+
+        def setup(self, worker):
+            from sklearn_iis._records import InFlight
+
+            self.enter = InFlight.enter
+            InFlight.enter = lambda marks, key: None
+
+        def teardown(self, worker):
+            from sklearn_iis._records import InFlight
+
+            InFlight.enter = self.enter
+
+    def allow_failures(n, dask_scheduler):
+        dask_scheduler.allowed_failures = n
+
+    rates = [params["model__C"] for params in expect()["params"]]
+    search = make_search(deadly=sorted(rates)[-2])
+    client = both_workers.workers
+    client.register_plugin(Elsewhere())
+    client.run_on_scheduler(allow_failures, 0)
+    try:
+        with pytest.raises(distributed.KilledWorker):
+            both_workers.fit(search)
+    finally:
+        client.run_on_scheduler(allow_failures, 3)
+        client.unregister_worker_plugin("elsewhere")
 
 
 # Wrong settings

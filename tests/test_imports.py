@@ -14,7 +14,9 @@ PACKAGE = Path(sklearn_iis.__file__).parent
 # The modules of ours that each room of the package may import, besides its own.
 # `datasets` reads images at a size, which is the resizer's work.
 ALLOWED = {
-    "_backends": set(),
+    "_arrays": set(),
+    "_dask": {"_arrays"},
+    "_backends": {"_arrays", "_dask"},
     "_progress": {"_space"},
     "_checkpoints": {"_space"},
     "_monitor": set(),
