@@ -477,6 +477,17 @@ class SearchSpace:
         }
 
 
+def as_key(candidate: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return what a candidate is known by where it has to be hashable: its items.
+
+    Parameters
+    ----------
+    candidate : dict
+        The candidate, in codes, in the order of the dimensions.
+    """
+    return tuple(candidate.items())
+
+
 def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return each candidate once, in the order in which they first occur.
 
@@ -485,7 +496,7 @@ def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     candidates : iterable of dict
         The candidates, in codes, each in the order of the dimensions.
     """
-    return [dict(key) for key in dict.fromkeys(tuple(c.items()) for c in candidates)]
+    return [dict(key) for key in dict.fromkeys(map(as_key, candidates))]
 
 
 def _check_mapping(space):

@@ -1,4 +1,5 @@
 import copy
+import os
 import pickle
 
 import pytest
@@ -84,3 +85,18 @@ def test_failures_and_what_was_skipped_have_no_score():
     ]
     Score(1.0, Record(), Delivery("here", {"x": 3}))
     assert len(arrived) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_nobody_listens_in_a_process_that_was_forked():
+    """Its scores are told in the process that it gives them back to."""
+    arrived = []
+    with listening("here", lambda *arguments: arrived.append(arguments)):
+        child = os.fork()
+        if child == 0:
+            Score(1.0, Record(), Delivery("here", {"x": 0}))
+            os._exit(len(arrived))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        Score(1.0, Record(), Delivery("here", {"x": 1}))
+    assert [delivery.candidate for delivery, *_ in arrived] == [{"x": 1}]

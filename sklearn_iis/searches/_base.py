@@ -13,7 +13,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from sklearn_iis._space import Candidate, SearchSpace
+from sklearn_iis._space import Candidate, SearchSpace, as_key
 from sklearn_iis._tickets import Ticket
 from sklearn_iis.searches._stream import Proposer, Stream
 
@@ -153,6 +153,10 @@ class BaseStageSearchCV(BaseSearchCV):
     @property
     def depends_on_timing(self) -> bool:
         """Whether what is proposed depends on which worker is free first."""
+        return self._proposes_singly and effective_n_jobs(self.n_jobs) > 1
+
+    @property
+    def _proposes_singly(self) -> bool:
         return False
 
     def _format_results(self, candidate_params, n_splits, out, more_results=None):
@@ -266,7 +270,7 @@ class Evaluation:
             The scores; NaN for what failed, or was beyond the budget.
         """
         active = self.search.space.active
-        keys = [_key(active(codes) | (params or {})) for codes in candidates]
+        keys = [as_key(active(codes) | (params or {})) for codes in candidates]
         new = [key for key in dict.fromkeys(keys) if key not in self._scores]
         new = new[: int(self.remaining / cost + ROUNDING)]
         if new:
@@ -330,7 +334,7 @@ class Evaluation:
             if stream.error is not None:
                 raise stream.error from None
             raise
-        self._scores |= zip(map(_key, tickets), scores, strict=True)
+        self._scores |= zip(map(as_key, tickets), scores, strict=True)
         stream.learn()
 
     def _measure(self, candidates, cost, columns):
@@ -347,10 +351,6 @@ class Evaluation:
         # `error_score` may be a number; it is no score to be guided by.
         scores[[error is not None for error in results.get("error", ())]] = np.nan
         return scores[-len(candidates) :]
-
-
-def _key(candidate):
-    return tuple(candidate.items())
 
 
 class _OffsetContext:

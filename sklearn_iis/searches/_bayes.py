@@ -7,7 +7,7 @@ from copy import copy
 from numbers import Integral
 
 import numpy as np
-from joblib import effective_n_jobs, parallel_config
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval
 from skopt import BayesSearchCV, Optimizer
@@ -18,7 +18,7 @@ from skopt.utils import point_asdict, point_aslist
 from threadpoolctl import threadpool_limits
 
 from sklearn_iis._dimension import Continuous
-from sklearn_iis._space import Candidate
+from sklearn_iis._space import Candidate, as_key
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 
 # A step of the Gaussian process takes time in the cube of the number of candidates.
@@ -122,9 +122,8 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
     tasks_ahead = "n_jobs+1"
 
     @property
-    def depends_on_timing(self) -> bool:
-        """Whether what is proposed depends on which worker is free first."""
-        return self.n_points is None and effective_n_jobs(self.n_jobs) > 1
+    def _proposes_singly(self):
+        return self.n_points is None
 
     def _search(
         self, evaluate: Evaluation, random_state: np.random.RandomState
@@ -201,15 +200,15 @@ class _BayesProposer:
             return None
         else:
             codes = self._propose()
-        self._pending[_key(self.space.active(codes))] = None
+        self._pending[as_key(self.space.active(codes))] = None
         return codes
 
     def expect(self, candidate: Candidate) -> None:
-        self._pending[_key(candidate)] = None
+        self._pending[as_key(candidate)] = None
 
     def tell(self, candidate: Candidate, score: float) -> None:
-        self._pending.pop(_key(candidate), None)
-        self._scores[_key(candidate)] = score
+        self._pending.pop(as_key(candidate), None)
+        self._scores[as_key(candidate)] = score
 
     def _propose(self):
         """Return a proposal, by the constant liar strategy (Ginsbourger et al. 2010).
@@ -326,10 +325,6 @@ def _least(space, depth, layer):
         for code in range(dimension.low, dimension.high + 1)
     )
     return (n_lower - 0.5) / (dimension.high - dimension.low)
-
-
-def _key(candidate):
-    return tuple(candidate.items())
 
 
 def _surrogate(n_candidates):

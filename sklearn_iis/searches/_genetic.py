@@ -19,7 +19,7 @@ from sklearn_genetic import GASearchCV
 from sklearn_genetic.space.base import BaseDimension
 from sklearn_genetic.utils.tools import novelty_scorer
 
-from sklearn_iis._space import Candidate, SearchSpace
+from sklearn_iis._space import Candidate, SearchSpace, as_key
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 
 # Returns the score of each candidate: NaN for what failed, None if it is not known yet.
@@ -135,21 +135,16 @@ class StageGASearchCV(BaseStageSearchCV):
     tasks_ahead = "n_jobs"
 
     @property
-    def depends_on_timing(self) -> bool:
-        """Whether what is proposed depends on which worker is free first."""
-        return not self._waits and effective_n_jobs(self.n_jobs) > 1
-
-    @property
-    def _waits(self):
+    def _proposes_singly(self):
         # What is late could not get its place back in the other algorithms.
-        return self.synchronous or self.algorithm != "eaMuPlusLambda"
+        return not self.synchronous and self.algorithm == "eaMuPlusLambda"
 
     def _search(
         self, evaluate: Evaluation, random_state: np.random.RandomState
     ) -> None:
         generator = _GlobalRandom(random_state.randint(2**31))
         search = self._make_search(random_state)
-        if not self._waits and evaluate.can_stream:
+        if self._proposes_singly and evaluate.can_stream:
             with _Generations(search, self.space, generator) as proposer:
                 evaluate.follow(proposer, random_state)
             return
@@ -170,7 +165,7 @@ class StageGASearchCV(BaseStageSearchCV):
 
     def _make_search(self, random_state):
         seeds = [self.space.complete(codes) for codes in self.seeds or []]
-        n_workers = 1 if self._waits else effective_n_jobs(self.n_jobs)
+        n_workers = effective_n_jobs(self.n_jobs) if self._proposes_singly else 1
         population_size = self.population_size or max(
             4, math.isqrt(self.n_iter), min(n_workers, self.n_iter // 2)
         )
@@ -323,10 +318,10 @@ class _Generations(AbstractContextManager):
         return self._queue.popleft() if self._queue else None
 
     def expect(self, candidate: Candidate) -> None:
-        self._scores[_key(candidate)] = None
+        self._scores[as_key(candidate)] = None
 
     def tell(self, candidate: Candidate, score: float) -> None:
-        self._scores[_key(candidate)] = score
+        self._scores[as_key(candidate)] = score
 
     def _run(self):
         self._go.acquire()
@@ -341,7 +336,7 @@ class _Generations(AbstractContextManager):
             self._back.release()
 
     def _measure(self, candidates):
-        keys = [_key(self.space.active(codes)) for codes in candidates]
+        keys = [as_key(self.space.active(codes)) for codes in candidates]
         new = [key for key in dict.fromkeys(keys) if key not in self._scores]
         self._scores |= dict.fromkeys(new)
         self._queue.extend(map(dict, new))
@@ -402,10 +397,6 @@ class _GlobalRandom:
         state = random.getstate()
         random.setstate(self._state)
         self._state = state
-
-
-def _key(candidate):
-    return tuple(candidate.items())
 
 
 def _remove_deap_classes():

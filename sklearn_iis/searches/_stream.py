@@ -8,7 +8,7 @@ from statistics import fmean
 from threading import Lock
 from typing import Protocol
 
-from sklearn_iis._space import Candidate
+from sklearn_iis._space import Candidate, as_key
 from sklearn_iis._tickets import listening
 
 # How many proposals in a row may have been made before.
@@ -95,9 +95,9 @@ class Stream:
             self._tell()
             candidate = None if self._is_over else self._ask()
             if candidate is None:
-                candidate = next(c for c in self.spare if self._is_new(_key(c)))
+                candidate = next(c for c in self.spare if self._is_new(as_key(c)))
                 self.proposer.expect(candidate)
-            self._proposed[_key(candidate)] = None
+            self._proposed[as_key(candidate)] = None
             return candidate
 
     def decide(self) -> Candidate:
@@ -117,7 +117,7 @@ class Stream:
     ) -> None:
         """Tell the proposer the scores of candidates, and what has arrived besides."""
         with self._asking:
-            self._arrived += zip(map(_key, candidates), scores, strict=True)
+            self._arrived += zip(map(as_key, candidates), scores, strict=True)
             self._tell()
 
     def _tell(self):
@@ -132,7 +132,7 @@ class Stream:
             if proposal is None:
                 return None
             candidate = self.active(proposal)
-            key = _key(candidate)
+            key = as_key(candidate)
             if self._is_new(key):
                 return candidate
             score = self.known.get(key, self._proposed.get(key))
@@ -148,7 +148,7 @@ class Stream:
             # There is no time left, so that proposals are of no use.
             self._is_over = True
             return
-        key = _key(delivery.candidate)
+        key = as_key(delivery.candidate)
         with self._listening:
             parts = self._parts[key]
             if delivery.number in parts:
@@ -156,7 +156,3 @@ class Stream:
             parts[delivery.number] = score
             if len(parts) == self.n_splits:
                 self._arrived.append((key, fmean(parts.values())))
-
-
-def _key(candidate):
-    return tuple(candidate.items())

@@ -6,7 +6,6 @@ from numbers import Integral
 
 import numpy as np
 import optuna
-from joblib import effective_n_jobs
 from optuna import Study
 from optuna.distributions import (
     CategoricalDistribution,
@@ -19,7 +18,7 @@ from sklearn.utils._param_validation import Interval
 
 from sklearn_iis._dimension import Continuous
 from sklearn_iis._quiet import optuna_errors_only
-from sklearn_iis._space import Candidate
+from sklearn_iis._space import Candidate, as_key
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
 
 
@@ -99,9 +98,8 @@ class StageTPESearchCV(BaseStageSearchCV):
     tasks_ahead = "n_jobs"
 
     @property
-    def depends_on_timing(self) -> bool:
-        """Whether what is proposed depends on which worker is free first."""
-        return self.n_points is None and effective_n_jobs(self.n_jobs) > 1
+    def _proposes_singly(self):
+        return self.n_points is None
 
     def _search(
         self, evaluate: Evaluation, random_state: np.random.RandomState
@@ -136,14 +134,14 @@ class _TPEProposer:
     def ask(self) -> Candidate:
         trial = self.study.ask()
         codes = self._suggest(trial)
-        self._trials[_key(self.space.active(codes))].append(trial)
+        self._trials[as_key(self.space.active(codes))].append(trial)
         return codes
 
     def expect(self, candidate: Candidate) -> None:
         """Do nothing: what is not asked for is added once it has a score."""
 
     def tell(self, candidate: Candidate, score: float) -> None:
-        trials = self._trials.pop(_key(candidate), [])
+        trials = self._trials.pop(as_key(candidate), [])
         if not trials:
             self._add(candidate, score)
         for trial in trials:
@@ -185,10 +183,6 @@ class _TPEProposer:
             if name in conditions:
                 codes[name] = _suggest_code(trial, name, dimensions[name])
         return codes
-
-
-def _key(candidate):
-    return tuple(sorted(candidate.items()))
 
 
 def _suggest_code(trial, name, dimension):

@@ -5,6 +5,7 @@ from deap import creator
 from sklearn_iis import SearchSpace
 from sklearn_iis.searches import StageGASearchCV
 from sklearn_iis.searches._base import Evaluation
+from sklearn_iis.searches._genetic import _Generations, _GlobalRandom
 from sklearn_iis.testing import SPACE, X, y
 from tests.searches.test_base import make_search
 
@@ -86,3 +87,19 @@ def test_a_population_smaller_than_the_seeds_loses_none():
     search = make_search("genetic", seeds=seeds, population_size=2).fit(X, y)
     assert search.cv_results_["params"][:5] == seeds
     assert len(search.cv_results_["params"]) == 20
+
+
+class ShortSearch:
+    """Two individuals, of which nobody waits for the scores."""
+
+    def run(self, measure):
+        for x in range(2):
+            measure([{"x": x}])
+
+
+@pytest.mark.timeout(60)
+def test_who_asks_after_the_last_generation_does_not_wait():
+    space = SearchSpace({"x": list(range(9))})
+    with _Generations(ShortSearch(), space, _GlobalRandom(0)) as generations:
+        asked = [generations.ask() for _ in range(5)]
+    assert [codes and codes["x"] for codes in asked] == [0, 1, None, None, None]
