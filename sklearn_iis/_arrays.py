@@ -1,6 +1,7 @@
 """Large arrays, and the files that they may be a map of."""
 
 import os
+import platform
 from dataclasses import dataclass
 from mmap import mmap
 from typing import Any
@@ -24,8 +25,14 @@ def is_large(X: Any) -> bool:
 def is_map(array: Any) -> bool:
     """Return whether an array is in a file, or is a part of one that is."""
     while isinstance(array, np.ndarray):
+        if _is_changed_in_memory(array):
+            return False
         array = array.base
     return isinstance(array, mmap)
+
+
+class FileNotSeenError(OSError):
+    """The file of an array is not seen by a process that needs it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class ArrayFile:
             or not isinstance(array.base, mmap)
             or not isinstance(array.filename, str | os.PathLike)
             or not array.flags.c_contiguous
+            or _is_changed_in_memory(array)
         ):
             return None
         path = os.path.abspath(array.filename)
@@ -78,10 +86,27 @@ class ArrayFile:
         return _state(self.path) == self.state
 
     def open(self) -> np.memmap:
-        """Return the array, which must not be written to."""
+        """Return the array, which must not be written to.
+
+        Raises
+        ------
+        FileNotSeenError
+            If this process does not see the file.
+        """
+        if not self.is_here():
+            raise FileNotSeenError(
+                f"the images of a stage, {self.path!r}, are not seen on "
+                f"{platform.node()!r}: have TMPDIR name a folder there that all "
+                "workers share, or that none does"
+            )
         return np.memmap(
             self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape
         )
+
+
+def _is_changed_in_memory(array):
+    """Return whether what is written to a map does not get to its file."""
+    return isinstance(array, np.memmap) and array.mode == "c"
 
 
 def _state(path):

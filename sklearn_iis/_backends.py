@@ -11,7 +11,7 @@ import numpy as np
 from joblib import parallel_config
 from joblib.parallel import BACKENDS, get_active_backend
 
-from sklearn_iis._arrays import is_large, is_map
+from sklearn_iis._arrays import FileNotSeenError, is_large, is_map
 
 
 def check_gpus(estimator: Any, n_jobs: int | None, trials_per_gpu: int = 1) -> None:
@@ -130,9 +130,12 @@ def handed_out(X: Any, n_jobs: int | None) -> Iterator[Any]:
         from sklearn_iis._dask import DurableBackend
 
         durable = DurableBackend(backend)
-        durable.hand_out(X)
-        with parallel_config(durable):
-            yield X
+        try:
+            durable.hand_out(X)
+            with parallel_config(durable):
+                yield X
+        finally:
+            durable.let_go()
     elif _is_ray(backend) and n_workers > 1 and is_large(X):
         yield _put(X)
     else:
@@ -140,8 +143,11 @@ def handed_out(X: Any, n_jobs: int | None) -> Iterator[Any]:
 
 
 def worker_errors() -> tuple[type[BaseException], ...]:
-    """Return the errors that tell that a worker, or what it had, is gone."""
-    errors: list[type[BaseException]] = [BrokenProcessPool]
+    """Return the errors that tell that a worker, or what it had, is gone.
+
+    Also that a worker has come that does not see what the others do.
+    """
+    errors: list[type[BaseException]] = [BrokenProcessPool, FileNotSeenError]
     if "joblib._dask" in sys.modules and (dask := sys.modules.get("distributed")):
         # Cancelled is what lacks data that the user has scattered, if it is lost.
         errors += [dask.KilledWorker, dask.client.FutureCancelledError]

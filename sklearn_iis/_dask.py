@@ -2,9 +2,10 @@
 
 import pickle
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
+from traceback import format_exc
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -12,16 +13,18 @@ from warnings import catch_warnings, filterwarnings
 
 import cloudpickle
 import distributed
+from dask.sizeof import sizeof
 from joblib._dask import DaskDistributedBackend
 
-from sklearn_iis._arrays import ArrayFile, is_large
+from sklearn_iis._arrays import MIN_BYTES, ArrayFile, is_large
 
 
 class DurableBackend(DaskDistributedBackend):
     """What joblib's backend for Dask does, without what a long search would suffer by.
 
-    - joblib waits for ever for a task that cannot be pickled, or unpickled, or that
-      Dask has given up since it killed one worker after another. Here it is an error.
+    - joblib waits for ever for a task or a result that cannot be pickled, or unpickled,
+      and for what Dask has given up since it killed one worker after another. Here it
+      is an error. After an error, joblib leaves tasks and data where they are.
     - What joblib has scattered is lost with the workers that have it, and with it all
       that needs it. Here large arrays come from a task, which Dask repeats, or from a
       file that all workers see; all else travels with each task.
@@ -43,30 +46,38 @@ class DurableBackend(DaskDistributedBackend):
             **backend.submit_kwargs,
         )
         self.nesting_level = backend.nesting_level
-        # An array is known by its address, so that it has to live.
-        self._arrays = list(backend._scatter)
+        # Data are known by their addresses, so that they have to live.
+        self._handed_out: list[Any] = []
         self._places: dict[int, Any] = dict(backend.data_futures)
 
     def effective_n_jobs(self, n_jobs):
         """Return the number of threads of the cluster, but at least 2."""
         return max(2, super().effective_n_jobs(n_jobs))
 
-    def hand_out(self, array: Any) -> None:
-        """Have all workers get a large array, and wait until they have it."""
-        if not is_large(array) or id(array) in self._places:
+    def hand_out(self, X: Any) -> None:
+        """Have all workers get what is large, and wait until they have it."""
+        if id(X) in self._places or sizeof(X) <= MIN_BYTES:
             return
-        file = ArrayFile.find(array)
+        file = ArrayFile.find(X)
         if file is not None and is_true_everywhere(self.client, file.is_here):
-            self._arrays.append(array)
-            self._places[id(array)] = file
+            self._keep(X, file)
             return
-        future = self._find_place(array)
-        # A search within a task of Dask must not keep the array's task from running.
+        with catch_warnings():
+            # Dask keeps what a task is given.
+            filterwarnings("ignore", "Sending large graph", UserWarning)
+            future = self._send(X)
+        # A search within a task of Dask must not keep this one from running.
         with self.retrieval_context():
             error = future.exception()
         if error is not None:
             raise error
+        # The first tasks would otherwise wait for the worker that has it.
         self.client.replicate([future])
+
+    def let_go(self) -> None:
+        """Have Dask forget what was handed out."""
+        self._handed_out.clear()
+        self._places.clear()
 
     def submit(self, func, callback=None):
         """Run a batch of joblib's tasks on a worker."""
@@ -80,43 +91,84 @@ class DurableBackend(DaskDistributedBackend):
         job.add_done_callback(partial(_tell_error, callback))
         return job
 
+    def retrieve_result_callback(self, out):
+        """Return the results of a batch, or raise the error of one of its tasks."""
+        return [_unpack(*each) for each in super().retrieve_result_callback(out)]
+
+    def abort_everything(self, ensure_ready=True):
+        """Cancel what is under way."""
+        # The client may be closed by now.
+        with suppress(Exception):
+            self.client.cancel(list(self._results))
+
     def _pack(self, item):
-        """Return a task of joblib's with its large arrays apart."""
+        """Return a task of joblib's, apart from what is handed out."""
         data = BytesIO()
         pickler = _Pickler(data, self._find_place)
         pickler.dump(item)
         return evaluate, (data.getvalue(), *pickler.futures), {}
 
-    def _find_place(self, array):
-        """Return where a worker gets a large array from."""
-        place = self._places.get(id(array))
-        if place is None:
-            with _large_graphs():
-                place = self.client.submit(
-                    _return, array, key=f"array-{uuid4().hex}", pure=False
-                )
-            self._arrays.append(array)
-            self._places[id(array)] = place
-        return place
+    def _find_place(self, value):
+        """Return where a worker gets a value from; None if it travels with the task."""
+        place = self._places.get(id(value))
+        return self._send(value) if place is None and is_large(value) else place
+
+    def _send(self, value):
+        where = {
+            name: setting
+            for name, setting in self.submit_kwargs.items()
+            if name in ("workers", "allow_other_workers")
+        }
+        key = f"{type(value).__name__}-{uuid4().hex}"
+        future = self.client.submit(_return, value, key=key, pure=False, **where)
+        self._keep(value, future)
+        return future
+
+    def _keep(self, value, place):
+        self._handed_out.append(value)
+        self._places[id(value)] = place
 
 
-def evaluate(data: bytes, *arrays: Any) -> Any:
+def evaluate(data: bytes, *handed_out: Any) -> tuple[bytes, str | None]:
     """Run, in a worker, a task that a :class:`DurableBackend` has packed.
 
     Its name is what Dask's dashboard shows.
+
+    Parameters
+    ----------
+    data : bytes
+        The task.
+
+    *handed_out : object
+        What it lacks.
+
+    Returns
+    -------
+    result : bytes
+        The result, or the error.
+
+    traceback : str or None
+        Where the error came from; None if there is none.
     """
-    function, args, kwargs = _Unpickler(BytesIO(data), arrays).load()
-    return function(*args, **kwargs)
+    try:
+        function, args, kwargs = _Unpickler(BytesIO(data), handed_out).load()
+        return cloudpickle.dumps(function(*args, **kwargs)), None
+    except BaseException as error:
+        traceback = format_exc()
+        try:
+            return cloudpickle.dumps(error), traceback
+        except Exception:
+            return b"", traceback
 
 
 def is_true_everywhere(client: distributed.Client, function: Any, *args: Any) -> bool:
     """Return whether all workers of Dask return True."""
-    answers = client.run(function, *args, on_error="ignore").values()
-    return bool(answers) and all(answers)
+    answers = client.run(function, *args, on_error="return").values()
+    return bool(answers) and all(answer is True for answer in answers)
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Pickles large arrays by where they are to be found."""
+    """Pickles what is handed out by where it is to be found."""
 
     def __init__(self, file, find_place):
         super().__init__(file)
@@ -124,10 +176,8 @@ class _Pickler(cloudpickle.Pickler):
         self.futures = []
 
     def persistent_id(self, value):
-        if not is_large(value):
-            return None
         place = self.find_place(value)
-        if isinstance(place, ArrayFile):
+        if place is None or isinstance(place, ArrayFile):
             return place
         if place not in self.futures:
             self.futures.append(place)
@@ -135,26 +185,30 @@ class _Pickler(cloudpickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, arrays):
+    def __init__(self, file, handed_out):
         super().__init__(file)
-        self.arrays = arrays
+        self.handed_out = handed_out
 
     def persistent_load(self, place):
-        return place.open() if isinstance(place, ArrayFile) else self.arrays[place]
+        return place.open() if isinstance(place, ArrayFile) else self.handed_out[place]
 
 
-def _return(array):
-    return array
+def _return(value):
+    return value
+
+
+def _unpack(result, traceback):
+    """Return what a task has returned, or raise its error."""
+    if traceback is None:
+        return pickle.loads(result)
+    try:
+        error = pickle.loads(result)
+    except Exception:
+        error = RuntimeError("a task ended with an error that cannot be pickled")
+    error.add_note(f"In a worker of Dask:\n{traceback}")
+    raise error
 
 
 def _tell_error(callback, job):
     if callback is not None and (error := job.exception()) is not None:
         callback(error)
-
-
-@contextmanager
-def _large_graphs():
-    """Dask warns of tasks that it is given much with, as it keeps that."""
-    with catch_warnings():
-        filterwarnings("ignore", "Sending large graph", UserWarning)
-        yield

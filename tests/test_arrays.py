@@ -6,7 +6,13 @@ import pickle
 import numpy as np
 import pytest
 
-from sklearn_iis._arrays import MIN_BYTES, ArrayFile, is_large, is_map
+from sklearn_iis._arrays import (
+    MIN_BYTES,
+    ArrayFile,
+    FileNotSeenError,
+    is_large,
+    is_map,
+)
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -86,12 +92,29 @@ def test_what_is_not_a_whole_map_has_no_file(mapped, tmp_path):
     assert ArrayFile.find(np.load(tmp_path / "columns.npy", mmap_mode="r")) is None
 
 
+def test_what_was_changed_in_memory_only_is_no_map(path):
+    mapped = np.load(path, mmap_mode="c")
+    mapped[:] = 0
+    for array in (mapped, mapped[1:], np.asarray(mapped)):
+        assert not is_map(array)
+        assert ArrayFile.find(array) is None
+
+
+def test_what_was_written_to_a_map_is_in_the_file(path):
+    mapped = np.load(path, mmap_mode="r+")
+    mapped[:] = 0
+    assert is_map(mapped)
+    assert not ArrayFile.find(mapped).open().any()
+
+
 def test_another_file_of_that_name_is_not_the_file(path, mapped):
     file = ArrayFile.find(mapped)
     os.rename(path, path.with_suffix(".old"))
     assert not file.is_here()
     np.save(path, ARRAY)
     assert not file.is_here()
+    with pytest.raises(FileNotSeenError, match=r"array.npy', are not seen on"):
+        file.open()
     os.replace(path.with_suffix(".old"), path)
     assert file.is_here()
 

@@ -4,30 +4,39 @@ import gc
 import logging
 import operator
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 import warnings
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
 
-from sklearn_iis._arrays import ArrayFile
+from sklearn_iis import _backends
+from sklearn_iis._arrays import ArrayFile, FileNotSeenError
+from tests.pixels import Pixels, X, y
 from tests.test_backends import assert_same, make_search
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask")
 
+from sklearn_iis import _dask  # noqa: E402
 from sklearn_iis._dask import DurableBackend, is_true_everywhere  # noqa: E402
 
 LARGE = np.arange(2**18, dtype=np.float64)
 
 
-@pytest.fixture(scope="module")
-def client():
-    """Of a cluster with a single thread, in this process."""
+@contextmanager
+def cluster_of(n_workers):
+    """Workers of one thread each, in this process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = distributed.LocalCluster(
-            n_workers=1,
+            n_workers=n_workers,
             threads_per_worker=1,
             processes=False,
             protocol="tcp",  # as between processes, all is pickled
@@ -42,6 +51,19 @@ def client():
         client.close()
         cluster.close()
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a cluster with a single thread."""
+    with cluster_of(1) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client_of_two():
+    with cluster_of(2) as client:
+        yield client
 
 
 @pytest.fixture
@@ -109,6 +131,71 @@ def test_an_array_that_cannot_be_sent_is_an_error(backend, monkeypatch):
         backend.hand_out(LARGE)
 
 
+def make_lock():
+    return threading.Lock()
+
+
+def make_unreadable():
+    return Unreadable()
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [(make_lock, TypeError), (make_unreadable, ZeroDivisionError)],
+)
+def test_a_result_that_does_not_arrive_is_an_error(function, error, backend):
+    with pytest.raises(error):
+        run(backend, function, [()] * 5)
+
+
+class TwoArgumentsError(Exception):
+    """Can be pickled, but not unpickled."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+class LockedError(Exception):
+    def __init__(self):
+        super().__init__(threading.Lock())
+
+
+def fail_with_two():
+    raise TwoArgumentsError("this", "that")
+
+
+def fail_with_a_lock():
+    raise LockedError
+
+
+@pytest.mark.parametrize("function", [fail_with_two, fail_with_a_lock])
+def test_an_error_that_does_not_arrive_is_told(function, backend):
+    with pytest.raises(RuntimeError, match="cannot be pickled") as info:
+        run(backend, function, [()] * 5)
+    assert function.__name__ in info.value.__notes__[0]
+
+
+def test_an_error_tells_where_it_comes_from(backend):
+    with pytest.raises(ZeroDivisionError) as info:
+        run(backend, operator.truediv, [(1, 0)])
+    assert "in evaluate" in info.value.__notes__[0]
+
+
+class Refusing(Pixels):
+    def fit(self, X, y):
+        raise TwoArgumentsError("this", "that")
+
+
+def test_a_search_ends_with_an_error_that_does_not_arrive(client):
+    search = make_search(error_score="raise")
+    search.estimator.set_params(model=Refusing())
+    with (
+        parallel_config("dask", client=client),
+        pytest.raises(RuntimeError, match="cannot be pickled"),
+    ):
+        search.fit(X, y)
+
+
 def test_a_backend_goes_on_after_an_error(backend):
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
@@ -157,25 +244,93 @@ def test_a_large_array_is_sent_once(backend, submitted):
     assert [a is other for a in submitted] == [False, True]
 
 
-def test_all_workers_have_what_is_handed_out(backend, submitted, client):
-    backend.hand_out(LARGE)
-    backend.hand_out(LARGE)
-    (place,) = backend._places.values()
-    assert len(client.who_has([place])[place.key]) == len(client.nthreads())
-    assert run(backend, np.sum, [(LARGE,)] * 3) == [LARGE.sum()] * 3
-    assert len(submitted) == 1
+def test_an_array_goes_once_with_a_task(backend):
+    _, args, _ = backend._pack((find_sums, ([LARGE], LARGE), {}))
+    data, *futures = args
+    assert len(data) < 1000
+    assert len(futures) == 1
 
 
-def test_dask_lets_go_of_what_was_handed_out(backend, client):
+def test_no_warning_of_a_large_graph(backend):
+    """Dask warns from 10 MB."""
+    array = np.ones(2**21)
+    backend.hand_out(array)
+    assert run(backend, np.sum, [(array,)] * 2) == [array.sum()] * 2
+
+
+def test_an_array_is_not_taken_for_one_that_is_gone(backend):
+    """Which may have had the same address."""
+    for i in range(20):
+        array = np.full(len(LARGE), float(i))
+        assert run(backend, np.max, [(array,)]) == [i]
+        del array
+
+
+def test_all_workers_get_what_is_handed_out(client_of_two, monkeypatch):
+    with parallel_config("dask", client=client_of_two) as config:
+        backend = DurableBackend(config["backend"])
+    replicated = []
+    replicate = client_of_two.replicate
+
+    def spy(futures):
+        replicate(futures)
+        replicated.extend(client_of_two.who_has(futures).values())
+
+    monkeypatch.setattr(client_of_two, "replicate", spy)
     backend.hand_out(LARGE)
-    (place,) = backend._places.values()
-    key = place.key
-    assert client.who_has()[key]
-    del place
-    backend._places.clear()
-    gc.collect()
-    client.sync(client.scheduler.identity)  # what the client says arrives in order
-    assert not client.who_has().get(key)
+    backend.hand_out(LARGE)
+    assert [len(who) for who in replicated] == [2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["a path that is rather long" * 99] * 2**10,
+        np.ma.array(LARGE, mask=LARGE > 10),
+        np.array(["x", None] * 2**17, dtype=object),
+    ],
+    ids=["list", "masked", "objects"],
+)
+def test_what_is_no_plain_array_can_be_handed_out(value, backend):
+    backend.hand_out(value)
+    _, (data, *futures), _ = backend._pack((type, (value,), {}))
+    assert len(data) < 1000
+    assert len(futures) == 1
+    assert run(backend, type, [(value,)] * 3) == [type(value)] * 3
+    assert run(backend, len, [(value,)]) == [len(value)]
+
+
+def forgets_all_but(keys, client):
+    """Whether Dask has nothing more of what a client gave it, after a while."""
+    for _ in range(100):
+        if {*client.futures, *client.who_has()} <= keys:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def sum_slowly(array, error):
+    time.sleep(0.5)
+    if error:
+        raise error
+    return array.sum()
+
+
+@pytest.mark.parametrize("ends_with", [None, ZeroDivisionError, KeyboardInterrupt])
+def test_dask_forgets_it_all_in_the_end(ends_with, client):
+    before = {*client.futures, *client.who_has()}
+    array = LARGE + 1
+    error = ZeroDivisionError if ends_with is ZeroDivisionError else None
+    timer = threading.Timer(0.8, signal.raise_signal, [signal.SIGINT])
+    with (
+        pytest.raises(ends_with) if ends_with else nullcontext(),
+        parallel_config("dask", client=client),
+        _backends.handed_out(array, None),
+    ):
+        if ends_with is KeyboardInterrupt:
+            timer.start()
+        Parallel()(delayed(sum_slowly)(array, error) for _ in range(6))
+    assert forgets_all_but(before, client)
 
 
 def test_a_map_comes_from_its_file(backend, submitted, tmp_path):
@@ -194,28 +349,62 @@ def test_a_file_that_not_all_workers_see_is_sent(
 ):
     np.save(tmp_path / "large.npy", LARGE)
     array = np.load(tmp_path / "large.npy", mmap_mode="r")
-    monkeypatch.setattr(ArrayFile, "is_here", lambda file: False)
+    monkeypatch.setattr(_dask, "is_true_everywhere", lambda *_: False)
     backend.hand_out(array)
     assert len(submitted) == 1
     assert run(backend, np.sum, [(array,)] * 3) == [LARGE.sum()] * 3
 
 
-def test_what_the_user_has_scattered_is_not_sent_again(client, monkeypatch):
-    with parallel_config("dask", client=client, scatter=[LARGE]) as config:
+def test_a_worker_that_joins_late_need_not_see_the_file(client, monkeypatch):
+    """The images are sent from then on."""
+    sees, opened = [True], []
+
+    def open_file(file):
+        opened.append(file)
+        if len(opened) == 3:
+            sees.clear()
+        if not sees:
+            raise FileNotSeenError
+        return np.memmap(file.path, file.dtype, "r", file.offset, file.shape)
+
+    def is_here(file):
+        return bool(sees)
+
+    monkeypatch.setattr(ArrayFile, "is_here", is_here)
+    monkeypatch.setattr(ArrayFile, "open", open_file)
+    with parallel_config("dask", client=client):
+        results = make_search().fit(X, y).cv_results_
+    assert len(opened) >= 3
+    assert not sees
+    assert_same(results, make_search().fit(X, y).cv_results_)
+
+
+@pytest.mark.parametrize("value", [LARGE, list(range(9))], ids=["large", "small"])
+def test_what_the_user_has_scattered_is_not_sent_again(value, client, monkeypatch):
+    with parallel_config("dask", client=client, scatter=[value]) as config:
         backend = DurableBackend(config["backend"])
-    monkeypatch.setattr(client, "scatter", None)
-    backend.hand_out(LARGE)
-    assert backend._places == config["backend"].data_futures
-    assert run(backend, np.sum, [(LARGE,)] * 3) == [LARGE.sum()] * 3
+        monkeypatch.setattr(client, "scatter", None)
+        backend.hand_out(value)
+        assert backend._places == config["backend"].data_futures
+        _, (_, *futures), _ = backend._pack((np.sum, (value,), {}))
+        assert futures == list(config["backend"].data_futures.values())
+        assert run(backend, np.sum, [(value,)] * 3) == [np.sum(value)] * 3
 
 
-def test_what_is_true_everywhere(client, tmp_path):
-    assert is_true_everywhere(client, os.path.isdir, str(tmp_path))
-    assert not is_true_everywhere(client, os.path.isdir, str(tmp_path / "other"))
-    assert not is_true_everywhere(client, operator.truediv, 1, 0)
+def is_first(dask_worker):
+    if dask_worker.name == 0:
+        return True
+    raise OSError
 
 
-# Searches within tasks
+def test_what_is_true_everywhere(client_of_two, tmp_path):
+    assert is_true_everywhere(client_of_two, os.path.isdir, str(tmp_path))
+    other = str(tmp_path / "other")
+    assert not is_true_everywhere(client_of_two, os.path.isdir, other)
+    assert not is_true_everywhere(client_of_two, is_first)
+
+
+# Where workers and the scheduler are
 
 
 def search_in_a_task(search, X, y):
@@ -223,12 +412,46 @@ def search_in_a_task(search, X, y):
         return search.fit(X, y).cv_results_
 
 
-def test_a_search_runs_within_a_task(client):
+@pytest.mark.parametrize("way", ["file", "task"])
+def test_a_search_runs_within_a_task(way, client, monkeypatch):
     """It lets others use the only thread while it waits."""
-    from tests.pixels import X, y
-
+    if way == "task":
+        monkeypatch.setattr(_dask, "is_true_everywhere", lambda *_: False)
     search = make_search(sizes=(192,))
-    future = client.submit(search_in_a_task, search, X, y)
-    assert_same(
-        future.result(timeout=60), make_search(sizes=(192,)).fit(X, y).cv_results_
-    )
+    results = client.submit(search_in_a_task, search, X, y, pure=False).result(60)
+    assert_same(results, make_search(sizes=(192,)).fit(X, y).cv_results_)
+
+
+@contextmanager
+def process_of_dask(name, *args, cwd):
+    """A scheduler, or a worker; yields its log."""
+    log = cwd / f"{name}.log"
+    with open(log, "wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", name, *args], cwd=cwd, stderr=stderr
+        )
+    try:
+        yield log
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_scheduler_does_not_import_what_tasks_are_made_of(tmp_path, monkeypatch):
+    """Here that is this very module."""
+    host = ["--host", "127.0.0.1", "--no-dashboard"]
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with process_of_dask("scheduler", *host, "--port", "0", cwd=tmp_path) as log:
+        while not (found := re.search(r"tcp://127.0.0.1:\d+", log.read_text())):
+            time.sleep(0.1)
+        monkeypatch.setenv("PYTHONPATH", os.getcwd())
+        threads = ["--nthreads", "1", "--no-nanny"]
+        with (
+            process_of_dask("worker", found[0], *host, *threads, cwd=tmp_path),
+            distributed.Client(found[0], set_as_default=False) as client,
+            parallel_config("dask", client=client),
+        ):
+            client.wait_for_workers(1, timeout=60)
+            with _backends.handed_out(LARGE, None):
+                calls = [delayed(find_sums)([LARGE], LARGE) for _ in range(3)]
+                assert Parallel()(calls) == [find_sums([LARGE], LARGE)] * 3
