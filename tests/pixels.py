@@ -3,10 +3,9 @@
 import os
 import signal
 import time
-import warnings
 from pathlib import Path
 
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import SGDClassifier
 
 from sklearn_iis.datasets import make_shapes
 
@@ -14,16 +13,17 @@ from sklearn_iis.datasets import make_shapes
 X, y = make_shapes(60, size=192, n_classes=2, random_state=0)
 
 
-class Pixels(LogisticRegression):
+class Pixels(SGDClassifier):
     """A linear model of some pixels; some of its fits kill their process.
 
-    That is those whose C is above `deadly`, unless the process is that of the test,
-    `home`; with a file `killed`, only as long as there is that file.
+    That is those whose alpha is above `deadly`, unless the process is that of the test,
+    `home`; with a file `killed`, only as long as there is that file. It never warns,
+    as filters of warnings are shared by threads.
     """
 
     def __init__(
         self,
-        C=1.0,
+        alpha=1e-4,
         fit_intercept=True,
         max_iter=9,
         deadly=None,
@@ -31,7 +31,13 @@ class Pixels(LogisticRegression):
         home=None,
         seconds=0.0,
     ):
-        super().__init__(C=C, fit_intercept=fit_intercept, max_iter=max_iter)
+        super().__init__(
+            alpha=alpha,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=None,
+            random_state=0,
+        )
         self.deadly = deadly
         self.killed = killed
         self.home = home
@@ -39,11 +45,9 @@ class Pixels(LogisticRegression):
 
     def fit(self, X, y):
         time.sleep(self.seconds)
-        if self.deadly is not None and self.deadly < self.C and self._may_kill():
+        if self.deadly is not None and self.deadly < self.alpha and self._may_kill():
             os.kill(os.getpid(), signal.SIGKILL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it need not converge
-            return super().fit(_some_pixels(X), y)
+        return super().fit(_some_pixels(X), y)
 
     def score(self, X, y):
         return super().score(_some_pixels(X), y)

@@ -40,7 +40,7 @@ def make_search(name="random", *, sizes=(96,), n_iter=6, **params):
     )
     return IISSearchCV(
         pipe,
-        {"model__C": loguniform(1e-6, 1e-1), "model__fit_intercept": [True, False]},
+        {"model__alpha": loguniform(1e-6, 1e-1), "model__fit_intercept": [True, False]},
         sizes=sizes,
         n_iter=n_iter,
         search=name,
@@ -389,7 +389,7 @@ def test_what_is_killed_once_succeeds_the_next_time(name, cluster, tmp_path):
     expected = expect(name)
     killed = tmp_path / "killed"
     killed.touch()
-    deadly = sorted(params["model__C"] for params in expected["params"])[-3]
+    deadly = sorted(params["model__alpha"] for params in expected["params"])[-3]
     search = make_search(name, deadly=deadly, killed=str(killed))
     results = cluster.fit(search).cv_results_
     assert not killed.exists()
@@ -404,11 +404,11 @@ def test_what_is_killed_once_succeeds_the_next_time(name, cluster, tmp_path):
 def test_what_kills_its_process_twice_fails_and_the_search_goes_on(cluster, way):
     """With Dask, its two splits take both workers, and all that these have."""
     expected = expect()
-    rates = [params["model__C"] for params in expected["params"]]
-    search = make_search(deadly=sorted(rates)[-2])
+    alphas = [params["model__alpha"] for params in expected["params"]]
+    search = make_search(deadly=sorted(alphas)[-2])
     with pytest.warns(FitFailedWarning, match="1 of 6 candidates failed"):
         results = cluster.fit(search).cv_results_
-    dead = int(np.argmax(rates))
+    dead = int(np.argmax(alphas))
     for i, error in enumerate(results["error"]):
         if i == dead:
             assert "the process of this evaluation was killed twice" in error
@@ -456,8 +456,8 @@ def test_what_kills_workers_elsewhere_ends_the_search(both_workers):
     def allow_failures(n, dask_scheduler):
         dask_scheduler.allowed_failures = n
 
-    rates = [params["model__C"] for params in expect()["params"]]
-    search = make_search(deadly=sorted(rates)[-2])
+    alphas = [params["model__alpha"] for params in expect()["params"]]
+    search = make_search(deadly=sorted(alphas)[-2])
     client = both_workers.workers
     client.register_plugin(Elsewhere())
     client.run_on_scheduler(allow_failures, 0)
