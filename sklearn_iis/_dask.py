@@ -13,7 +13,9 @@ from warnings import catch_warnings, filterwarnings
 
 import cloudpickle
 import distributed
+import numpy as np
 from dask.sizeof import sizeof
+from joblib import parallel_config
 from joblib._dask import DaskDistributedBackend
 
 from sklearn_iis._arrays import MIN_BYTES, ArrayFile, is_large
@@ -30,6 +32,9 @@ class DurableBackend(DaskDistributedBackend):
       file that all workers see; all else travels with each task.
     - With a single thread in the cluster, joblib would run everything in the process of
       the client. Here it never does: what is run may kill its process.
+    - A task that uses joblib itself would wait for all workers, which then begin other
+      tasks; if these wait for what the first one holds, a GPU say, all do so for ever.
+      Here it stays in its process.
 
     The scheduler need not be able to import what tasks are made of.
 
@@ -51,8 +56,9 @@ class DurableBackend(DaskDistributedBackend):
         self._places: dict[int, Any] = dict(backend.data_futures)
 
     def effective_n_jobs(self, n_jobs):
-        """Return the number of threads of the cluster, but at least 2."""
-        return max(2, super().effective_n_jobs(n_jobs))
+        """Return the number of threads of the cluster, but at least 2 if it has any."""
+        n_threads = super().effective_n_jobs(n_jobs)
+        return n_threads and max(2, n_threads)
 
     def hand_out(self, X: Any) -> None:
         """Have all workers get what is large, and wait until they have it."""
@@ -72,7 +78,10 @@ class DurableBackend(DaskDistributedBackend):
         if error is not None:
             raise error
         # The first tasks would otherwise wait for the worker that has it.
-        self.client.replicate([future])
+        workers = self.submit_kwargs.get("workers")
+        self.client.replicate(
+            [future], workers=[workers] if isinstance(workers, str) else workers
+        )
 
     def let_go(self) -> None:
         """Have Dask forget what was handed out."""
@@ -97,9 +106,14 @@ class DurableBackend(DaskDistributedBackend):
 
     def abort_everything(self, ensure_ready=True):
         """Cancel what is under way."""
+
+        async def cancel():
+            # In the loop of the client, behind what was submitted just before.
+            await self.client.cancel(list(self._results), asynchronous=True)
+
         # The client may be closed by now.
         with suppress(Exception):
-            self.client.cancel(list(self._results))
+            self.client.sync(cancel)
 
     def _pack(self, item):
         """Return a task of joblib's, apart from what is handed out."""
@@ -152,7 +166,9 @@ def evaluate(data: bytes, *handed_out: Any) -> tuple[bytes, str | None]:
     """
     try:
         function, args, kwargs = _Unpickler(BytesIO(data), handed_out).load()
-        return cloudpickle.dumps(function(*args, **kwargs)), None
+        with parallel_config("threading", n_jobs=1, nesting_level=1):
+            result = function(*args, **kwargs)
+        return cloudpickle.dumps(result), None
     except BaseException as error:
         traceback = format_exc()
         try:
@@ -190,7 +206,14 @@ class _Unpickler(pickle.Unpickler):
         self.handed_out = handed_out
 
     def persistent_load(self, place):
-        return place.open() if isinstance(place, ArrayFile) else self.handed_out[place]
+        if isinstance(place, ArrayFile):
+            return place.open()
+        value = self.handed_out[place]
+        if type(value) is np.ndarray:
+            # All tasks of this process have the same one.
+            value = value.view()
+            value.flags.writeable = False
+        return value
 
 
 def _return(value):
@@ -203,9 +226,11 @@ def _unpack(result, traceback):
         return pickle.loads(result)
     try:
         error = pickle.loads(result)
-    except Exception:
-        error = RuntimeError("a task ended with an error that cannot be pickled")
-    error.add_note(f"In a worker of Dask:\n{traceback}")
+        error.add_note(f"In a worker of Dask:\n{traceback}")
+    except BaseException:
+        raise RuntimeError(
+            f"a task ended with an error that cannot be pickled:\n{traceback}"
+        ) from None
     raise error
 
 

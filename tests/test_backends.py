@@ -328,9 +328,9 @@ def test_dask_gets_images_once_a_stage(name, both_workers, way, saved, monkeypat
         sent.extend(a.shape for a in args if isinstance(a, np.ndarray))
         return submit(function, *args, **kwargs)
 
-    def spy_on_replicate(futures):
+    def spy_on_replicate(futures, **kwargs):
         replicated.append(len(futures))
-        replicate(futures)
+        replicate(futures, **kwargs)
 
     monkeypatch.setattr(client, "submit", spy_on_submit)
     monkeypatch.setattr(client, "replicate", spy_on_replicate)

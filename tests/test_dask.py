@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import get_active_backend
 
 from sklearn_iis import _backends
 from sklearn_iis._arrays import ArrayFile, FileNotSeenError
@@ -160,19 +161,39 @@ class LockedError(Exception):
         super().__init__(threading.Lock())
 
 
-def fail_with_two():
-    raise TwoArgumentsError("this", "that")
+class FrozenError(Exception):
+    def __setattr__(self, name, value):
+        raise AttributeError
 
 
-def fail_with_a_lock():
-    raise LockedError
+class DisguisedError(Exception):
+    def __reduce__(self):
+        return str, ("no error",)
 
 
-@pytest.mark.parametrize("function", [fail_with_two, fail_with_a_lock])
-def test_an_error_that_does_not_arrive_is_told(function, backend):
-    with pytest.raises(RuntimeError, match="cannot be pickled") as info:
-        run(backend, function, [()] * 5)
-    assert function.__name__ in info.value.__notes__[0]
+class ExitingError(Exception):
+    def __reduce__(self):
+        return sys.exit, ()
+
+
+def fail(error, *args):
+    raise error(*args)
+
+
+@pytest.mark.parametrize(
+    ("error", "args"),
+    [
+        (TwoArgumentsError, ("this", "that")),
+        (LockedError, ()),
+        (FrozenError, ()),
+        (DisguisedError, ()),
+        (ExitingError, ()),
+    ],
+)
+def test_an_error_that_does_not_arrive_is_told(error, args, backend):
+    told = f"(?s)cannot be pickled:.*raise error.*{error.__name__}"
+    with pytest.raises(RuntimeError, match=told):
+        run(backend, fail, [(error, *args)] * 5)
 
 
 def test_an_error_tells_where_it_comes_from(backend):
@@ -196,11 +217,33 @@ def test_a_search_ends_with_an_error_that_does_not_arrive(client):
         search.fit(X, y)
 
 
+def test_nothing_goes_on_after_an_error(backend, client):
+    """Not what was submitted just before, either."""
+    before = {*client.futures}
+    calls = [delayed(time.sleep)(1) for _ in range(3)]
+    with parallel_config(backend), pytest.raises(TypeError, match="lock"):
+        Parallel(pre_dispatch="all")([*calls, delayed(type)(threading.Lock())])
+    assert {*client.futures} <= before
+    assert client.run_on_scheduler(find_tasks) <= before
+
+
+def find_tasks(dask_scheduler):
+    return {*dask_scheduler.tasks}
+
+
 def test_a_backend_goes_on_after_an_error(backend):
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             run(backend, operator.truediv, [(1, 1), (1, 0)])
         assert run(backend, operator.truediv, [(1, 1), (1, 2)]) == [1, 0.5]
+
+
+def test_a_cluster_without_workers_has_none(backend, client, monkeypatch):
+    """Which joblib tells, if it is not to wait for some."""
+    monkeypatch.setattr(client, "ncores", dict)
+    backend.wait_for_workers_timeout = 0
+    with pytest.raises(RuntimeError, match="no active worker"):
+        run(backend, abs, [(1,)])
 
 
 def test_a_single_worker_is_a_worker_as_well(backend):
@@ -251,6 +294,16 @@ def test_an_array_goes_once_with_a_task(backend):
     assert len(futures) == 1
 
 
+def test_an_array_is_not_to_be_written_to(backend, tmp_path):
+    """As all tasks have the same one, by the file and otherwise."""
+    np.save(tmp_path / "large.npy", LARGE)
+    array = np.load(tmp_path / "large.npy", mmap_mode="r")
+    for each in (LARGE, array):
+        backend.hand_out(each)
+        with pytest.raises(ValueError, match="read-only"):
+            run(backend, np.ndarray.sort, [(each,)])
+
+
 def test_no_warning_of_a_large_graph(backend):
     """Dask warns from 10 MB."""
     array = np.ones(2**21)
@@ -272,8 +325,8 @@ def test_all_workers_get_what_is_handed_out(client_of_two, monkeypatch):
     replicated = []
     replicate = client_of_two.replicate
 
-    def spy(futures):
-        replicate(futures)
+    def spy(futures, **kwargs):
+        replicate(futures, **kwargs)
         replicated.extend(client_of_two.who_has(futures).values())
 
     monkeypatch.setattr(client_of_two, "replicate", spy)
@@ -298,6 +351,40 @@ def test_what_is_no_plain_array_can_be_handed_out(value, backend):
     assert len(futures) == 1
     assert run(backend, type, [(value,)] * 3) == [type(value)] * 3
     assert run(backend, len, [(value,)]) == [len(value)]
+
+
+def test_only_workers_of_the_search_get_what_is_handed_out(client_of_two):
+    one = min(client_of_two.nthreads())
+    for workers in (one, [one]):
+        config = parallel_config("dask", client=client_of_two, workers=workers)
+        with config as active:
+            backend = DurableBackend(active["backend"])
+        backend.hand_out(LARGE)
+        (future,) = backend._places.values()
+        assert client_of_two.who_has([future]) == {future.key: (one,)}
+
+
+def find_backend():
+    backend, n_jobs = get_active_backend()
+    return type(backend).__name__, backend.effective_n_jobs(n_jobs)
+
+
+def find_backends():
+    inner = Parallel(n_jobs=2)(delayed(find_backend)() for _ in range(2))
+    return find_backend(), inner, Parallel(n_jobs=2)([delayed(threading.Lock)()])
+
+
+def return_backends():
+    outer, inner, _ = find_backends()
+    return outer, inner
+
+
+def test_a_task_stays_in_its_process(backend):
+    """Also if it uses joblib; it is as in joblib's own processes."""
+    (found,) = run(backend, return_backends, [()])
+    with parallel_config("loky", n_jobs=2):
+        expected = Parallel()(delayed(return_backends)() for _ in range(2))
+    assert [found] * 2 == expected
 
 
 def forgets_all_but(keys, client):
@@ -433,7 +520,7 @@ def process_of_dask(name, *args, cwd):
     try:
         yield log
     finally:
-        process.terminate()
+        process.kill()
         process.wait(30)
 
 
