@@ -166,6 +166,7 @@ def evaluate(data: bytes, *handed_out: Any) -> tuple[bytes, str | None]:
     """
     try:
         function, args, kwargs = _Unpickler(BytesIO(data), handed_out).load()
+        # What joblib's own processes have for what they run by joblib.
         with parallel_config("threading", n_jobs=1, nesting_level=1):
             result = function(*args, **kwargs)
         return cloudpickle.dumps(result), None

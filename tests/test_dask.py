@@ -370,20 +370,16 @@ def find_backend():
 
 
 def find_backends():
-    inner = Parallel(n_jobs=2)(delayed(find_backend)() for _ in range(2))
-    return find_backend(), inner, Parallel(n_jobs=2)([delayed(threading.Lock)()])
-
-
-def return_backends():
-    outer, inner, _ = find_backends()
-    return outer, inner
+    """Of a task, and of what it runs by joblib; threads may return anything."""
+    Parallel(n_jobs=2)([delayed(threading.Lock)()])
+    return find_backend(), Parallel(n_jobs=2)([delayed(find_backend)()])
 
 
 def test_a_task_stays_in_its_process(backend):
     """Also if it uses joblib; it is as in joblib's own processes."""
-    (found,) = run(backend, return_backends, [()])
+    (found,) = run(backend, find_backends, [()])
     with parallel_config("loky", n_jobs=2):
-        expected = Parallel()(delayed(return_backends)() for _ in range(2))
+        expected = Parallel()(delayed(find_backends)() for _ in range(2))
     assert [found] * 2 == expected
 
 
