@@ -34,7 +34,7 @@ import numpy as np
 from sklearn.datasets import make_friedman1
 
 from sklearn_iis.inspection import functional_anova
-from sklearn_iis.inspection._fanova import _import_fanova, _make_cube
+from sklearn_iis.inspection.anova._fanova import _import_fanova, _make_cube
 
 # Friedman's first function is of so many, which come first.
 N_RELEVANT = 5

@@ -54,7 +54,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
 from sklearn_iis.inspection import _functional_anova, functional_anova
-from sklearn_iis.inspection._fanova import fanova
+from sklearn_iis.inspection.anova._fanova import fanova
 
 N_TREES = 64
 N_FANOVA_TREES = 16

@@ -33,7 +33,8 @@ from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator
 
 from benchmarks.workers import measure_busy
-from sklearn_iis import IISSearchCV, PerLayer, _tickets
+from sklearn_iis import IISSearchCV, PerLayer
+from sklearn_iis.execution import _tickets
 
 SPREAD = 10
 

@@ -2,7 +2,7 @@
 
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._search import IISSearchCV
-from sklearn_iis._space import PerLayer, SearchSpace
+from sklearn_iis.space import PerLayer, SearchSpace
 
 __version__ = "0.1.0"
 

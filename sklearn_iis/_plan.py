@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
-from sklearn_iis._evaluation import Deadline, digest_train_sets
-from sklearn_iis._space import Candidate
+from sklearn_iis.execution._evaluation import Deadline, digest_train_sets
+from sklearn_iis.space import Candidate
 
 
 @dataclass

@@ -10,7 +10,7 @@ from sklearn.model_selection._search import (
     _yield_masked_array_for_each_param,
 )
 
-from sklearn_iis._space import Candidate
+from sklearn_iis.space import Candidate
 
 
 def combine_results(

@@ -25,28 +25,28 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_object
 from sklearn.utils.validation import _check_method_params, indexable
 
-from sklearn_iis._backends import check_gpus, map_images
-from sklearn_iis._checkpoints import Checkpoints
-from sklearn_iis._devices import Gpus, divided_threads
-from sklearn_iis._evaluation import (
+from sklearn_iis._plan import FitPlan, default_sizes, split_budget
+from sklearn_iis._resize import ImageResizer
+from sklearn_iis._results import combine_results, metric_names
+from sklearn_iis.execution._backends import check_gpus, map_images
+from sklearn_iis.execution._checkpoints import Checkpoints
+from sklearn_iis.execution._evaluation import (
     SAMPLE_INDICES,
     EvaluationContext,
 )
-from sklearn_iis._fingerprint import (
+from sklearn_iis.execution._gpus import Gpus, divided_threads
+from sklearn_iis.execution._guard import Guard, NothingFinishedError
+from sklearn_iis.execution._progress import StageProgress
+from sklearn_iis.execution._records import NoRecords, TemporaryRecords
+from sklearn_iis.execution._trial import Trial, TrialScorer
+from sklearn_iis.searches import SEARCHES, BaseStageSearchCV, get_search
+from sklearn_iis.space import Candidate, SearchSpace, distinct
+from sklearn_iis.storage._fingerprint import (
     describe,
     describe_data,
     describe_params,
     describe_space,
 )
-from sklearn_iis._guard import Guard, NothingFinishedError
-from sklearn_iis._plan import FitPlan, default_sizes, split_budget
-from sklearn_iis._progress import StageProgress
-from sklearn_iis._records import NoRecords, TemporaryRecords
-from sklearn_iis._resize import ImageResizer
-from sklearn_iis._results import combine_results, metric_names
-from sklearn_iis._space import Candidate, SearchSpace, distinct
-from sklearn_iis._trial import Trial, TrialScorer
-from sklearn_iis.searches import SEARCHES, BaseStageSearchCV, get_search
 
 # The number of conv layers is bounded by the image size, and its best value has to be
 # found again at each size (Hinz et al. 2018).
@@ -611,8 +611,8 @@ class IISSearchCV(BaseSearchCV):
         if storage is None:
             return None
         try:
-            from sklearn_iis._storage import open_storage
-            from sklearn_iis._studies import SearchStudies
+            from sklearn_iis.storage._storage import open_storage
+            from sklearn_iis.storage._studies import SearchStudies
         except ImportError as error:
             raise ImportError(
                 "storage and pruner need Optuna, which cannot be imported "
@@ -678,7 +678,7 @@ class IISSearchCV(BaseSearchCV):
                 TemporaryRecords(directory) if plan.can_tell_splits else NoRecords()
             )
             return records, [], random_state
-        from sklearn_iis._studies import StudyRecords, make_pruner
+        from sklearn_iis.storage._studies import StudyRecords, make_pruner
 
         probe = self._make_probe(space, plan.budgets[stage], plan.fixed[stage])
         study_id, known, random_state = plan.studies.begin_stage(

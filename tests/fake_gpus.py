@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
-from sklearn_iis import _devices
+from sklearn_iis.execution import _gpus
+
 from sklearn_iis.testing import FormulaClassifier
 
 FAKE_GPUS = "FAKE_GPUS"
 
 _count = torch.cuda.device_count
-_read_identities = _devices._read_identities
+_read_identities = _gpus._read_identities
 
 
 def count_fakes():
@@ -25,9 +26,7 @@ def count_fakes():
 
 
 torch.cuda.device_count = count_fakes
-_devices._read_identities = lambda: (
-    [] if FAKE_GPUS in os.environ else _read_identities()
-)
+_gpus._read_identities = lambda: [] if FAKE_GPUS in os.environ else _read_identities()
 
 
 class OnGpu(FormulaClassifier):

@@ -30,9 +30,10 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sklearn.model_selection import KFold
 
-import sklearn_iis._studies  # noqa: F401
-from sklearn_iis import IISSearchCV, _storage
+import sklearn_iis.storage._studies  # noqa: F401
+from sklearn_iis import IISSearchCV
 from sklearn_iis.searches import SEARCHES, get_search
+from sklearn_iis.storage import _storage
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 for name in SEARCHES:

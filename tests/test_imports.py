@@ -73,10 +73,10 @@ def imported_rooms(source):
 def test_imports_are_found_in_all_their_forms():
     source = """
 import sklearn_iis.cnn
-from sklearn_iis import _space
+from sklearn_iis.space import _space
 from sklearn_iis.searches._base import Stage
 def f():
-    from sklearn_iis._trial import Trial
+    from sklearn_iis.execution._trial import Trial
     import numpy
 """
     assert imported_rooms(source) == {"cnn", "_space", "searches", "_trial"}

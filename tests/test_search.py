@@ -842,7 +842,7 @@ def test_bad_parameters_of_what_is_kept(params, error, message, tmp_path, monkey
 @pytest.mark.parametrize("params", [{"storage": "run.journal"}, {"pruner": "median"}])
 def test_without_optuna_the_extra_is_named(params, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for module in ("sklearn_iis._storage", "sklearn_iis._studies"):
+    for module in ("sklearn_iis.storage._storage", "sklearn_iis.storage._studies"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "optuna.exceptions", None)
     monkeypatch.setitem(sys.modules, "optuna", None)

@@ -2,7 +2,7 @@
 
 from skorch.callbacks import Callback
 
-from sklearn_iis._monitor import current_monitor
+from sklearn_iis.execution._monitor import current_monitor
 
 # What is told of an epoch.
 HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")

@@ -8,9 +8,9 @@ from skorch import NeuralNetClassifier
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from sklearn_iis._devices import loading_device
 from sklearn_iis.cnn._batches import Batches, ImageDataset
 from sklearn_iis.cnn._callbacks import StopTraining, is_penalized
+from sklearn_iis.execution._gpus import loading_device
 
 # Activations of a prediction grow with this, not with the number of images. A GPU needs
 # more pixels at a time to be busy.

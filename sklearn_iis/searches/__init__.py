@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from sklearn.model_selection._search import BaseSearchCV
 
-from sklearn_iis._space import Candidate, SearchSpace
 from sklearn_iis.searches._base import BaseStageSearchCV
+from sklearn_iis.space import Candidate, SearchSpace
 
 # The name that IISSearchCV knows a search by, its class, and the module of that. The
 # modules are imported where they are used: each needs a library of its own.

@@ -13,9 +13,9 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from sklearn_iis._space import Candidate, SearchSpace, as_key
-from sklearn_iis._tickets import Ticket
+from sklearn_iis.execution._tickets import Ticket
 from sklearn_iis.searches._stream import Proposer, Stream
+from sklearn_iis.space import Candidate, SearchSpace, as_key
 
 # What a budget may be exceeded by, as sums of fractions are inexact.
 ROUNDING = 1e-9

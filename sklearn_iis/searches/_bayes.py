@@ -17,9 +17,8 @@ from skopt.space import Categorical, Integer, Real
 from skopt.utils import point_asdict, point_aslist
 from threadpoolctl import threadpool_limits
 
-from sklearn_iis._dimension import Continuous
-from sklearn_iis._space import Candidate, as_key
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+from sklearn_iis.space import Candidate, Continuous, as_key
 
 # A step of the Gaussian process takes time in the cube of the number of candidates.
 MAX_GAUSSIAN_PROCESS = 150

@@ -19,8 +19,8 @@ from sklearn_genetic import GASearchCV
 from sklearn_genetic.space.base import BaseDimension
 from sklearn_genetic.utils.tools import novelty_scorer
 
-from sklearn_iis._space import Candidate, SearchSpace, as_key
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+from sklearn_iis.space import Candidate, SearchSpace, as_key
 
 # Returns the score of each candidate: NaN for what failed, None if it is not known yet.
 Measure = Callable[[list[Candidate]], Sequence[float | None]]

@@ -8,9 +8,8 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils._param_validation import Interval
 
-from sklearn_iis._dimension import Continuous, Discrete
-from sklearn_iis._space import distinct
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+from sklearn_iis.space import Continuous, Discrete, distinct
 
 
 class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):

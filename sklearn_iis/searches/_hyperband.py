@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from sklearn_iis._space import Candidate, distinct
 from sklearn_iis.searches._base import ROUNDING, BaseStageSearchCV, Evaluation
+from sklearn_iis.space import Candidate, distinct
 
 # The resource that is found by itself: the epochs of CNNClassifier.
 RESOURCE = "max_epochs"

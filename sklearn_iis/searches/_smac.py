@@ -24,9 +24,8 @@ from smac.main.exceptions import ConfigurationSpaceExhaustedException
 from smac.model.random_forest.random_forest import RandomForest
 from smac.runhistory import StatusType, TrialInfo, TrialValue
 
-from sklearn_iis._dimension import Continuous
-from sklearn_iis._space import SearchSpace
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+from sklearn_iis.space import Continuous, SearchSpace
 
 
 class StageSMACSearchCV(BaseStageSearchCV):

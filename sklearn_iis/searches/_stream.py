@@ -8,8 +8,8 @@ from statistics import fmean
 from threading import Lock
 from typing import Protocol
 
-from sklearn_iis._space import Candidate, as_key
-from sklearn_iis._tickets import listening
+from sklearn_iis.execution._tickets import listening
+from sklearn_iis.space import Candidate, as_key
 
 # How many proposals in a row may have been made before.
 PATIENCE = 3

@@ -16,10 +16,9 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sklearn.utils._param_validation import Interval
 
-from sklearn_iis._dimension import Continuous
-from sklearn_iis._quiet import optuna_errors_only
-from sklearn_iis._space import Candidate, as_key
+from sklearn_iis._optuna import optuna_errors_only
 from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+from sklearn_iis.space import Candidate, Continuous, as_key
 
 
 class StageTPESearchCV(BaseStageSearchCV):

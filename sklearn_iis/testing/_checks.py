@@ -19,9 +19,9 @@ from sklearn.base import clone
 from sklearn.model_selection._search import BaseSearchCV
 
 from sklearn_iis._search import IISSearchCV
-from sklearn_iis._space import Candidate, PerLayer, SearchSpace, distinct
-from sklearn_iis._trial import Trial, TrialScorer
+from sklearn_iis.execution._trial import Trial, TrialScorer
 from sklearn_iis.searches import SearchFactory, get_search
+from sklearn_iis.space import Candidate, PerLayer, SearchSpace, distinct
 from sklearn_iis.testing._formula import SPACE, FormulaClassifier, X, y
 
 ONE_SPLIT = [(np.arange(10), np.arange(10, 20))]

@@ -7,7 +7,7 @@ from scipy.stats import loguniform, randint
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_iis._space import PerLayer
+from sklearn_iis.space import PerLayer
 
 # Some data of two classes; they have no influence on the score.
 X = np.arange(40.0).reshape(20, 2)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_iis._monitor import Monitor, monitored
 from sklearn_iis.cnn import CNNClassifier
 from sklearn_iis.cnn._callbacks import EarlyStopping, L1Penalty, StopTraining
+from sklearn_iis.execution._monitor import Monitor, monitored
 
 
 class FakeNet:

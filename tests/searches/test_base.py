@@ -7,7 +7,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection._search import BaseSearchCV
 
 from sklearn_iis import IISSearchCV, PerLayer, SearchSpace
-from sklearn_iis._trial import Trial, TrialScorer
+from sklearn_iis.execution._trial import Trial, TrialScorer
 from sklearn_iis.searches import SEARCHES, BaseStageSearchCV, get_search
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, search_checks, y
 

@@ -23,8 +23,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, SearchSpace
-from sklearn_iis._trial import Trial, TrialScorer
 from sklearn_iis.cnn._net import ImageClassifierNet
+from sklearn_iis.execution._trial import Trial, TrialScorer
 from sklearn_iis.searches import get_search
 
 SPACE = {"rate": loguniform(1e-4, 1)}

@@ -283,7 +283,7 @@ def test_seeds_at_the_ends_of_a_range_are_measured_as_they_are():
 CANDIDATES = """
 from sklearn_iis.searches import get_search
 from sklearn_iis import SearchSpace
-from sklearn_iis._trial import Trial, TrialScorer
+from sklearn_iis.execution._trial import Trial, TrialScorer
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 space = SearchSpace(SPACE)

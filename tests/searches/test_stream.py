@@ -8,7 +8,7 @@ from joblib import parallel_config
 from scipy import stats
 
 from sklearn_iis import IISSearchCV, SearchSpace
-from sklearn_iis._tickets import Delivery
+from sklearn_iis.execution._tickets import Delivery
 from sklearn_iis.searches import BaseStageSearchCV
 from sklearn_iis.searches._stream import Stream
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y

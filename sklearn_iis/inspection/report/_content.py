@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from sklearn_iis._space import distinct
-from sklearn_iis.inspection._plotting import score_label
-from sklearn_iis.inspection._stages import Stage, choose_metric, get_trial
+from sklearn_iis.inspection._fitted import Stage, choose_metric, get_trial
+from sklearn_iis.inspection.displays._plotting import score_label
 from sklearn_iis.inspection.report._source import Source
 from sklearn_iis.inspection.report._text import (
     NOTHING,
@@ -23,6 +22,7 @@ from sklearn_iis.inspection.report._text import (
     make_score_format,
     shorten,
 )
+from sklearn_iis.space import distinct
 
 # Beyond that, a page is not read any more.
 MAX_KINDS_OF_FAILURE = 20

@@ -10,28 +10,28 @@ from typing import Any
 
 from sklearn.utils import Bunch
 
-from sklearn_iis.inspection._convergence import ConvergenceDisplay
-from sklearn_iis.inspection._functional_anova import (
+from sklearn_iis.inspection._fitted import (
+    NothingToShowError,
+    Observations,
+    observe_stages,
+)
+from sklearn_iis.inspection.anova._functional_anova import (
     MIN_SAMPLES,
     MarginalForest,
     decompose,
 )
-from sklearn_iis.inspection._importance import (
+from sklearn_iis.inspection.anova._importance import (
     ImportanceResult,
     describe_importance,
     describe_marginal,
     fit_forest,
 )
-from sklearn_iis.inspection._importance_display import ImportanceDisplay
-from sklearn_iis.inspection._marginal_display import (
+from sklearn_iis.inspection.anova._ranges import RangesDisplay
+from sklearn_iis.inspection.displays._convergence import ConvergenceDisplay
+from sklearn_iis.inspection.displays._importance_display import ImportanceDisplay
+from sklearn_iis.inspection.displays._marginal_display import (
     MarginalDisplay,
     PairMarginalDisplay,
-)
-from sklearn_iis.inspection._ranges import RangesDisplay
-from sklearn_iis.inspection._stages import (
-    NothingToShowError,
-    Observations,
-    observe_stages,
 )
 from sklearn_iis.inspection.report._source import Source
 from sklearn_iis.inspection.report._text import as_sentence

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sklearn_iis.inspection._stages import (
+from sklearn_iis.inspection._fitted import (
     Stage,
     choose_metric,
     get_stages,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_iis._dimension import Continuous, Discrete
+from sklearn_iis.space import Continuous, Discrete
 
 # Beyond that, a value or an error in a heading is cut.
 MAX_LENGTH = 300

@@ -1,0 +1,1 @@
+"""Running the evaluations of a stage, and recording what comes out."""

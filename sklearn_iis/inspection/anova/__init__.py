@@ -1,0 +1,1 @@
+"""Functional ANOVA: the importance of hyperparameters."""

@@ -1,0 +1,184 @@
+"""Fingerprints: what a search was called with, for another call to be compared with."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from inspect import signature
+from typing import Any
+
+import joblib
+import numpy as np
+from scipy import stats
+from scipy.stats.distributions import rv_frozen
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from sklearn_iis.space import Discrete, PerLayer, SearchSpace
+
+# Parameters of any estimator that change no score.
+WITHOUT_INFLUENCE = {"verbose", "n_jobs"}
+
+# What is longer is told by its hash.
+MAX_LENGTH = 120
+
+Fingerprint = dict[str, str]
+
+
+def describe(value: Any) -> str:
+    """Return a text that is the same for the same value in another process.
+
+    Parameters
+    ----------
+    value : object
+        Anything. A function is told by its name, a lambda also by its code; what cannot
+        be pickled, by its type only.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        text = repr(value)
+    elif isinstance(value, BaseEstimator):
+        text = f"{type(value).__name__}({', '.join(_describe_changes(value))})"
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(map(describe, value))}]"
+    elif isinstance(value, Mapping):
+        items = sorted(f"{describe(k)}: {describe(v)}" for k, v in value.items())
+        text = "{" + ", ".join(items) + "}"
+    elif isinstance(value, rv_frozen):
+        arguments = [*map(describe, value.args)]
+        arguments += [f"{name}={describe(v)}" for name, v in value.kwds.items()]
+        text = f"{_name_distribution(value.dist)}({', '.join(arguments)})"
+    elif isinstance(value, PerLayer):
+        text = f"PerLayer({describe(value.values)}, depth={value.depth!r})"
+    elif callable(value) and hasattr(value, "__qualname__"):
+        text = f"{value.__module__}.{value.__qualname__}"
+        if "<lambda>" in text:
+            code = value.__code__
+            text += f" {digest([code.co_code.hex(), repr(code.co_consts)])}"
+    else:
+        text = type(value).__name__
+        with suppress(ValueError):
+            text = f"{text} {describe_data(value)}"
+    return text if len(text) <= MAX_LENGTH else f"{text[:60]}... {digest(text)}"
+
+
+def _describe_changes(estimator):
+    """Return the parameters of an estimator that are not the default ones."""
+    defaults = {
+        name: describe(parameter.default)
+        for name, parameter in signature(type(estimator)).parameters.items()
+    }
+    described = {
+        name: describe(value)
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in _list_without_influence(estimator)
+    }
+    return [f"{n}={text}" for n, text in described.items() if text != defaults.get(n)]
+
+
+def _name_distribution(dist):
+    name = str(dist.name)
+    if type(getattr(stats, name, None)) is type(dist):
+        return name
+    # Such as a histogram, or a table of probabilities.
+    return f"{type(dist).__name__} {describe_data(dist._updated_ctor_param())}"
+
+
+def describe_data(value: Any) -> str:
+    """Return the shape of a value, if it has one, and a hash of all of it.
+
+    Parameters
+    ----------
+    value : object
+        Such as images, labels or splits.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be pickled, so that nobody could tell it from others.
+    """
+    try:
+        text = joblib.hash(value, coerce_mmap=True)[:12]
+    except Exception as error:  # whatever pickling it may raise
+        raise ValueError(
+            f"a {type(value).__name__} that cannot be pickled cannot be told from "
+            f"others, so that nothing can be kept of it: {error}"
+        ) from error
+    shape = getattr(value, "shape", None)
+    if shape is None and hasattr(value, "__len__"):
+        shape = f"{len(value)} items"
+    return text if shape is None else f"{shape} {text}"
+
+
+def describe_space(space: SearchSpace) -> Fingerprint:
+    """Return what each hyperparameter is drawn from.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        The space, perhaps a narrowed one.
+    """
+    described = {}
+    for name, dimension in space.dimensions.items():
+        values = dimension.distribution
+        if isinstance(dimension, Discrete):
+            values = dimension.levels
+        window = f"from {dimension.low} to {dimension.high}"
+        described[f"space's {name}"] = f"{describe(values)} {window}"
+    # What has a single value is no dimension.
+    return {f"space's {n}": describe(r) for n, r in space.ranges.items()} | described
+
+
+def describe_params(estimator: Any, ignore: set[str]) -> Fingerprint:
+    """Return the parameters of an estimator that its scores may depend on.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        Perhaps a pipeline.
+
+    ignore : set of str
+        Parameters that are left out.
+    """
+    params = estimator.get_params(deep=True)
+    owned = {id(value) for value in params.values()}
+    described = {"estimator": type(estimator).__name__}
+    for name, value in params.items():
+        owner, _, own_name = name.rpartition("__")
+        ignored = _list_without_influence(params.get(owner, estimator))
+        if name not in ignore and own_name not in ignored:
+            described[f"estimator's {name}"] = describe(_name_owned(value, owned))
+    return described
+
+
+def _list_without_influence(estimator):
+    """Return the parameters of an estimator that change no score but by rounding."""
+    listed = {*WITHOUT_INFLUENCE}
+    listed |= {*getattr(estimator, "parameters_without_influence", ())}
+    return listed | {"memory"} if isinstance(estimator, Pipeline) else listed
+
+
+def _name_owned(value, owned):
+    """Return the names of estimators whose parameters are described one by one."""
+    if isinstance(value, BaseEstimator) and id(value) in owned:
+        return type(value).__name__
+    if isinstance(value, list | tuple):
+        return [_name_owned(part, owned) for part in value]
+    return value
+
+
+def digest(value: Any) -> str:
+    """Return a short hash of what JSON can hold."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def find_differences(before: Fingerprint, now: Fingerprint) -> list[str]:
+    """Return what differs between two fingerprints, each in words."""
+    missing = "nothing"
+    return [
+        f"{name} was {before.get(name, missing)} and is {now.get(name, missing)}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
