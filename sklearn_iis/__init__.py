@@ -2,6 +2,7 @@
 
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._search import IISSearchCV
+from sklearn_iis.execution._monitor import current_monitor
 from sklearn_iis.space import PerLayer, SearchSpace
 
 __version__ = "0.1.0"
@@ -12,6 +13,7 @@ __all__ = [
     "ImageResizer",
     "PerLayer",
     "SearchSpace",
+    "current_monitor",
 ]
 
 

@@ -1,17 +1,26 @@
-"""Files that are written completely or not at all."""
+"""Files that are written completely or not at all, and directories that do not stay."""
 
 import os
+import shutil
+import tempfile
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
+
+# How the names of workspaces begin, and that of their locks.
+WORKSPACE = "sklearn_iis-fit-"
+LOCK = "lock"
+
+# The seconds after which a workspace that is not locked yet was abandoned.
+MAX_AGE = 3600
 
 
 def check_writable(path: Path) -> None:
     """Raise an error if a file cannot be written.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
 
     Raises
     ------
@@ -39,16 +48,7 @@ def check_writable(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file beside the path, and put it in its place once it is complete.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, which is replaced if it exists.
-
-    data : bytes
-        Its content.
-    """
+    """Write a file beside the path, and put it in its place once it is complete."""
     unfinished = path.with_name(f".{path.name[:100]}-{uuid.uuid4().hex}.tmp")
     try:
         # Not by tempfile, whose files are readable by their owner only.
@@ -57,3 +57,39 @@ def replace_file(path: Path, data: bytes) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def workspace() -> Iterator[str]:
+    """Make a temporary directory for a fit; remove those that crashes left behind.
+
+    A lock on a file in it is held as long as its process lives.
+    """
+    _remove_abandoned()
+    # Named like a workspace only once it is locked, so that nobody takes it for one
+    # that was abandoned.
+    made = tempfile.mkdtemp(prefix=f"new-{WORKSPACE}")
+    lock = FileLock(os.path.join(made, LOCK), thread_local=False)
+    lock.acquire()
+    directory = made.replace(f"new-{WORKSPACE}", WORKSPACE)
+    os.rename(made, directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        lock.release()
+
+
+def _remove_abandoned() -> None:
+    """Remove the workspaces whose processes are gone."""
+    folder = Path(tempfile.gettempdir())
+    for path in folder.glob(f"{WORKSPACE}*"):
+        with suppress(OSError):
+            if not path.is_symlink() and (path / LOCK).is_file():
+                # Raises Timeout, an OSError, if the process lives.
+                with FileLock(path / LOCK, blocking=False):
+                    shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f"new-{WORKSPACE}*"):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > MAX_AGE:
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,134 +1,314 @@
 """The plan of a fit: what its stages share, their sizes, budgets and deadlines."""
 
 import math
+import sys
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils import get_tags, indexable
 
-from sklearn_iis.execution._evaluation import Deadline, digest_train_sets
-from sklearn_iis.space import Candidate
+from sklearn_iis._sklearn_compat import (
+    BaseSearchCV,
+    count_samples,
+    has_callbacks,
+    list_scorers,
+    select_params,
+)
+from sklearn_iis.execution._deadline import Deadline
+from sklearn_iis.execution._evaluate import Job, Scoring
+from sklearn_iis.execution._executors import Executor
+from sklearn_iis.execution._record import Row
+from sklearn_iis.execution._scheduler import Scheduler
+from sklearn_iis.space import SearchSpace
 
 
-@dataclass
-class FitPlan:
-    """What all stages of a fit share.
+class FitCall:
+    """A call of `fit`: its data, parameters, scorers and splits.
 
     Parameters
     ----------
+    search : BaseSearchCV
+        What is fitted.
+
     X, y, params
-        What the estimator is fitted with.
+        What `fit` was called with.
 
-    scorers, splits
-        How it is scored.
-
-    size_param, sizes, budgets, fixed
-        The stages, see `_plan_stages`.
-
-    directory : str
-        For temporary files.
-
-    end : float
-        When the fit has to end, in seconds since the epoch.
-
-    studies : SearchStudies, default=None
-        Where the search is kept.
-
-    seeds : list of list of dict
-        What was handed over to each stage so far.
-
-    token : str
-        What the fit is told from others by.
+    Raises
+    ------
+    ValueError
+        If there is no y, and the estimator needs one.
     """
 
-    X: Any
-    y: Any
-    params: dict[str, Any]
-    scorers: Any
-    splits: list
-    size_param: str | None
-    sizes: list
-    budgets: list[int]
-    fixed: list[dict[str, Any]]
-    directory: str
-    end: float
-    studies: Any = None
-    seeds: list[list[Candidate]] = field(default_factory=list)
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    @property
-    def n_samples(self) -> int:
-        return _num_samples(self.X)
+    def __init__(self, search: BaseSearchCV, X: Any, y: Any, params: dict[str, Any]):
+        self.search = search
+        self.begin = time.monotonic()
+        self.scorers, _ = search._get_scorers()
+        if y is None and get_tags(search).target_tags.required:
+            raise ValueError(
+                f"{type(search.estimator).__name__} requires y to be passed, but the "
+                "target y is None"
+            )
+        self.X, self.y = indexable(X, y)
+        params = select_params(self.X, params=params)
+        weights = params.get("sample_weight")
+        self.metadata = None if weights is None else {"sample_weight": weights}
+        self.routed = search._get_routed_params_for_fit(params)
+        self.n_samples = count_samples(self.X)
+        self.callback_ctx: Any = None
 
     @cached_property
-    def train_digests(self) -> tuple[str, ...]:
-        return digest_train_sets(self.splits, self.n_samples)
+    def splits(self) -> list[tuple[Any, Any]]:
+        """The training and test samples of each split, drawn once."""
+        is_classification = is_classifier(self.search.estimator)
+        cv = check_cv(self.search.cv, self.y, classifier=is_classification)
+        return _list_splits(cv, self.X, self.y, self.routed.splitter.split)
 
     @property
-    def can_tell_splits(self) -> bool:
-        return len(set(self.train_digests)) == len(self.splits)
+    def params(self) -> dict[str, Any]:
+        """The parameters of `fit` and of the scorer, for the fingerprint."""
+        scorer = {f"{k} of the scorer": v for k, v in self.routed.scorer.score.items()}
+        return {**self.routed.estimator.fit, **scorer}
 
     @property
+    def refits(self) -> bool:
+        """Whether the best candidate is fitted on all data."""
+        return bool(self.search.refit)
+
+    @cached_property
     def refit_ratio(self) -> float:
-        """How many times as long a fit on all data takes."""
+        """How many times as long a fit on all data takes as one of an evaluation."""
         samples = np.arange(self.n_samples)
         return self.n_samples / min(len(samples[train]) for train, _ in self.splits)
 
-    def where(self, stage: int) -> str:
-        """Return what a stage is called in messages."""
+    def begin_callbacks(self, n_stages: int) -> None:
+        """Tell scikit-learn's callbacks that the search begins."""
+        self.callback_ctx = self.search._init_callback_context(
+            max_subtasks=n_stages + self.refits
+        )
+        self.callback_ctx.call_on_fit_task_begin(**self._told)
+
+    def end_callbacks(self) -> None:
+        """Tell scikit-learn's callbacks that the search ends."""
+        self.callback_ctx.call_on_fit_task_end(**self._told)
+
+    @contextmanager
+    def task(self, name: str, **settings: Any):
+        """Tell scikit-learn's callbacks of a task of the search; yield its context."""
+        context = self.callback_ctx.subcontext(task_name=name, **settings)
+        yield context.call_on_fit_task_begin(**self._told)
+        context.call_on_fit_task_end(**self._told)
+
+    def make_job(self, space: SearchSpace, X: Any = None, **settings: Any) -> Job:
+        """Return what the evaluations of a stage share."""
+        search = self.search
+        guide = search.refit if isinstance(search.refit, str) else None
+        return Job(
+            search.estimator,
+            space,
+            self.X if X is None else X,
+            self.y,
+            self.splits,
+            Scoring(self.scorers, guide, search.error_score, search.return_train_score),
+            fit_params=self.routed.estimator.fit,
+            score_params=self.routed.scorer.score,
+            caller=search if has_callbacks(search) else None,
+            **settings,
+        )
+
+    def finish(self, select_best: Callable[[str], int] | None = None) -> None:
+        """Choose the best candidate and fit it on all data, as the search asks for."""
+        search, results = self.search, self.search.cv_results_
+        # As in scikit-learn, the only scorer is not a dict.
+        search.scorer_ = list_scorers(self.scorers) or self.scorers
+        if search.refit or not search.multimetric_:
+            metric = search.refit if search.multimetric_ else "score"
+            if select_best is None or callable(search.refit):
+                index = search._select_best_index(search.refit, metric, results)
+            else:
+                index = select_best(metric)
+            search.best_index_ = index
+            if not callable(search.refit):
+                search.best_score_ = results[f"mean_test_{metric}"][index]
+            search.best_params_ = results["params"][index]
+        if self.refits:
+            self._refit()
+        self.end_callbacks()
+
+    def _refit(self):
+        search = self.search
+        best = clone(search.estimator).set_params(
+            **clone(search.best_params_, safe=False)
+        )
+        search.best_estimator_ = best
+        data = (self.X,) if self.y is None else (self.X, self.y)
+        context = self.callback_ctx.subcontext(task_name="refit-with-best-params")
+        with context.propagate_callback_context(best):
+            context.call_on_fit_task_begin(**self._told)
+            start = time.perf_counter()
+            best.fit(*data, **self.routed.estimator.fit)
+            search.refit_time_ = time.perf_counter() - start
+        context.call_on_fit_task_end(**self._told)
+        if hasattr(best, "feature_names_in_"):
+            search.feature_names_in_ = best.feature_names_in_
+
+    @property
+    def _told(self):
+        return {
+            "estimator": self.search,
+            "X": self.X,
+            "y": self.y,
+            "metadata": self.metadata,
+        }
+
+
+@dataclass
+class StagePlan:
+    """The stages of a fit, before the first one is run."""
+
+    # The parameter that the sizes are values of.
+    size_param: Any
+    # The size of each stage; None without sizes.
+    sizes: list[Any]
+    # The number of candidates of each; None for as many as there is time for.
+    budgets: list[int | None]
+
+    @property
+    def n_stages(self) -> int:
+        """The number of stages."""
+        return len(self.sizes)
+
+    @property
+    def fixed(self) -> list[dict[str, Any]]:
+        """The parameters that all candidates of a stage share, for each stage."""
+        return [{} if s is None else {self.size_param: s} for s in self.sizes]
+
+    def name(self, stage: int) -> str:
+        """Return the name of a stage, for messages."""
         size = self.sizes[stage]
         return f"stage {stage}" + ("" if size is None else f", size {size}")
 
-    def make_deadline(self, stage: int, longest_fit: float, refit: bool) -> Deadline:
-        """Return when a stage has to end that begins now.
+    def make_deadline(
+        self, stage: int, end: float, *, refit_ratio: float, longest_fit: float
+    ) -> Deadline:
+        """Return the deadline of a stage that begins now.
 
-        Each has an equal share of the time that is left when it begins. The last one
-        also leaves time for the fit on all data, as long as the longest of those that
-        were measured, in proportion to the number of samples.
-
-        Parameters
-        ----------
-        stage : int
-            Which one.
-
-        longest_fit : float
-            Seconds of the longest fit of the stages before it.
-
-        refit : bool
-            Whether there is a fit on all data.
+        Each stage has an equal share of the time that is left when it begins, and goes
+        on until it has a result. The last one also leaves time for the fit on all data,
+        as long as the longest of the evaluations, in proportion to the number of
+        samples.
         """
-        if self.end == math.inf:
-            return Deadline()
-        deadline = Deadline(self.end, self.refit_ratio if refit else 0.0, longest_fit)
-        n_left = len(self.sizes) - stage
-        if n_left == 1:
+        deadline = Deadline(end, None, refit_ratio, longest_fit)
+        n_left = self.n_stages - stage
+        if n_left == 1 or end == math.inf:
             return deadline
-        now = time.time()
-        return Deadline(now + (self.end - deadline.reserve() - now) / n_left)
+        share = time.monotonic() + deadline.seconds_left / n_left
+        return Deadline(share, end - deadline.reserve, longest_fit=longest_fit)
 
 
-def split_budget(n_iter: int | Sequence[int], n_stages: int) -> list[int]:
-    """Return the number of candidates of each stage."""
+@dataclass
+class Stage:
+    """A stage that is about to be run."""
+
+    job: Job
+    executor: Executor
+    # For temporary files.
+    directory: str
+    callback_ctx: Any
+    deadline: Deadline = field(default_factory=Deadline)
+    # Evaluations in flight, if the user has set it.
+    pre_dispatch: int | str | None = None
+    # Whether there is a pruner.
+    can_prune: bool = False
+    # Called with each row that is complete.
+    on_row: Callable[[Row], None] | None = None
+
+    def make_scheduler(self, pre_dispatch: int | str) -> Scheduler:
+        """Return what evaluates the rows of the stage."""
+        return Scheduler(
+            self.executor,
+            self.job,
+            self.directory,
+            self.deadline,
+            pre_dispatch=count_in_flight(pre_dispatch, self.executor.n_workers),
+            callback_ctx=self.callback_ctx,
+            on_row=self.on_row,
+        )
+
+
+def _list_splits(cv, X, y, params):
+    """Return the splits of a splitter, with an error if there is anything odd."""
+    splits = list(cv.split(X, y, **params))
+    if not splits:
+        raise ValueError(
+            "No fits were performed. Was the CV iterator empty? Were there no "
+            "candidates?"
+        )
+    n_splits = cv.get_n_splits(X, y, **params)
+    if len(splits) != n_splits:
+        raise ValueError(
+            "cv.split and cv.get_n_splits return inconsistent results. Expected "
+            f"{n_splits} splits, got {len(splits)}"
+        )
+    return splits
+
+
+def count_in_flight(pre_dispatch: int | str, n_workers: int) -> int:
+    """Return the number of evaluations in flight.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or less than 1.
+    """
+    if pre_dispatch == "all":
+        return sys.maxsize
+    text = str(pre_dispatch).replace(" ", "")
+    terms = [term.split("*") for term in text.split("+")]
+    try:
+        count = sum(
+            math.prod(n_workers if f == "n_jobs" else int(f) for f in factors)
+            for factors in terms
+        )
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(
+            f"pre_dispatch={pre_dispatch!r} must be a number >= 1, 'all', or one such "
+            "as '2*n_jobs' or 'n_jobs+1'"
+        )
+    return count
+
+
+def split_budget(
+    n_iter: int | Sequence[int | None] | None, n_stages: int
+) -> list[int | None]:
+    """Return the number of candidates of each stage; None if time is the budget."""
+    if n_iter is None:
+        return [None] * n_stages
     if isinstance(n_iter, int | np.integer):
         # 3:2:1, and what is left over to the first stage.
         parts = range(n_stages, 0, -1)
-        budgets = [int(n_iter) * part // sum(parts) for part in parts]
-        budgets[0] += n_iter - sum(budgets)
+        budgets: list[int | None] = []
+        counts = [int(n_iter) * part // sum(parts) for part in parts]
+        counts[0] += int(n_iter) - sum(counts)
+        budgets += counts
     else:
         budgets = list(n_iter)
     if len(budgets) != n_stages or not all(
-        isinstance(n, Integral) and n > 0 for n in budgets
+        n is None or (isinstance(n, Integral) and n > 0) for n in budgets
     ):
         raise ValueError(
             f"n_iter={n_iter!r} must give each of {n_stages} stages a whole number > 0"
         )
-    return [int(n) for n in budgets]
+    return [None if n is None else int(n) for n in budgets]
 
 
 def default_sizes(X: Any) -> list[int | tuple[int, int]]:

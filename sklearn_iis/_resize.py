@@ -6,9 +6,15 @@ from numbers import Integral
 
 import numpy as np
 from PIL import Image, ImageOps
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_array, validate_data
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, validate_data
+
+from sklearn_iis._sklearn_compat import (
+    Interval,
+    StrOptions,
+    check_feature_names_in,
+    fit_context,
+)
 
 PATH = (str, os.PathLike)
 
@@ -88,7 +94,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         self.interpolation = interpolation
         self.mode = mode
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the parameters and `X`; nothing is learned.
 
@@ -167,7 +173,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             For images "pixel_<row>_<column>", with "_<channel>" if they have channels.
         """
         if getattr(self, "image_shape_", None) is None:
-            return _check_feature_names_in(self, input_features)
+            return check_feature_names_in(self, input_features)
         names = ["_".join(map(str, index)) for index in np.ndindex(self.image_shape_)]
         return np.array([f"pixel_{name}" for name in names], dtype=object)
 

@@ -1,87 +1,87 @@
-"""The results of all stages as one table in scikit-learn's format."""
+"""Tables of results in scikit-learn's format: of a stage, and of all stages."""
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.model_selection._search import (
-    BaseSearchCV,
-    _yield_masked_array_for_each_param,
-)
+from sklearn.exceptions import FitFailedWarning
 
+from sklearn_iis._sklearn_compat import BaseSearchCV, yield_masked_arrays
+from sklearn_iis.execution._record import Row
 from sklearn_iis.space import Candidate
 
 
-def combine_results(
-    stages: Sequence[BaseSearchCV], sizes: Sequence, seeds: Sequence[list[Candidate]]
+def make_results(
+    search: BaseSearchCV,
+    rows: Sequence[Row],
+    params: list[dict[str, Any]],
+    *,
+    can_prune: bool = False,
 ) -> dict[str, Any]:
-    """Join the results of the stages of a search.
+    """Return the `cv_results_` of a stage."""
+    names = dict.fromkeys(name for row in rows for name in row.columns)
+    columns = {name: [row.columns.get(name, np.nan) for row in rows] for name in names}
+    with warnings.catch_warnings():
+        # The column `error` says which and why.
+        warnings.filterwarnings("ignore", "One or more of the", UserWarning)
+        results = BaseSearchCV._format_results(
+            search, params, rows[0].n_splits, _list_evaluations(rows), columns
+        )
+    results["error"] = np.array([row.error for row in rows], dtype=object)
+    if can_prune:
+        results["pruned"] = np.array([row.pruned for row in rows])
+    _rank_all(results)
+    return results
 
-    Parameters
-    ----------
-    stages : list of BaseSearchCV
-        The fitted searches; their estimators decode the candidates.
 
-    sizes : list
-        The size of each stage, perhaps also of stages to come.
-
-    seeds : list of list of dict
-        The candidates that were handed over to each stage, in codes.
-
-    Returns
-    -------
-    cv_results : dict of str to ndarray or list
-        As `cv_results_` of a search of scikit-learn, with the columns `stage`, `size`
-        and `seed` besides; ranks are those among all candidates.
-    """
+def combine_results(
+    stages: Sequence[BaseSearchCV],
+    sizes: Sequence[Any],
+    promoted: Sequence[list[Candidate]],
+) -> dict[str, Any]:
+    """Join the results of the stages of a search."""
     results = [search.cv_results_ for search in stages]
-    candidates = [
-        (stage, codes)
-        for stage, result in enumerate(results)
-        for codes in result["params"]
-    ]
-    params = [stages[stage].estimator.decode(codes) for stage, codes in candidates]
+    counts = [len(result["params"]) for result in results]
+    stage = np.repeat(np.arange(len(stages)), counts)
+    params = [row for result in results for row in result["params"]]
     combined: dict[str, Any] = {
-        "stage": np.array([stage for stage, _ in candidates]),
-        "size": np.fromiter((sizes[stage] for stage, _ in candidates), dtype=object),
-        "seed": np.array(
+        "stage": stage,
+        "size": np.fromiter((sizes[i] for i in stage.tolist()), dtype=object),
+        "promoted": np.array(
             [
-                stages[stage].estimator.space.active(codes) in seeds[stage]
-                for stage, codes in candidates
+                codes in candidates
+                for search, candidates in zip(stages, promoted, strict=True)
+                for codes in search.candidates_
             ]
         ),
     }
-    ranked: list[tuple[str, str]] = []
-    combined |= dict(_yield_masked_array_for_each_param(params))
+    combined |= dict(yield_masked_arrays(params))
     combined["params"] = params
     for key in dict.fromkeys(key for result in results for key in result):
-        if not key.startswith(("param", "rank_")):
+        if key != "params" and not key.startswith("param_"):
             # A search may have columns of its own in some of the stages only.
             combined[key] = np.concatenate(
                 [
-                    result.get(key, np.full(len(result["params"]), np.nan))
-                    for result in results
+                    result.get(key, np.full(n, np.nan))
+                    for result, n in zip(results, counts, strict=True)
                 ]
             )
-        if key.startswith("mean_test_"):
-            name = key.removeprefix("mean_")
-            ranked.append((f"rank_{name}", key))
-    pruned = combined.get("pruned")
-    for name, key in ranked:
-        combined[name] = rank(combined[key], pruned)
+    _rank_all(combined)
     return combined
 
 
-def rank(scores: np.ndarray, pruned: np.ndarray | None = None) -> np.ndarray:
-    """Return the ranks of scores, from 1; pruned ones, and then NaN, come last."""
-    if np.isnan(scores).all():
-        return np.ones(len(scores), dtype=np.int32)
-    if pruned is not None:
-        spread = np.nanmax(scores) - np.nanmin(scores)
-        scores = np.where(pruned, scores - spread - 1, scores)
-    scores = np.nan_to_num(scores, nan=np.nanmin(scores) - 1)
-    return rankdata(-scores, method="min").astype(np.int32)
+def rank(scores: np.ndarray, behind: np.ndarray | None = None) -> np.ndarray:
+    """Return the ranks of scores, from 1."""
+    is_missing = np.isnan(scores)
+    behind = np.zeros(len(scores)) if behind is None else behind.astype(float)
+    keys = np.where(is_missing, behind.max(initial=0) + 1, behind)
+    # Pairs of numbers in the order of their ranks.
+    pairs = np.array([keys, np.where(is_missing, 0, -scores)]).T
+    _, order = np.unique(pairs, axis=0, return_inverse=True)
+    return rankdata(order, method="min").astype(np.int32)
 
 
 def metric_names(results: dict[str, Any]) -> list[str]:
@@ -90,4 +90,54 @@ def metric_names(results: dict[str, Any]) -> list[str]:
         key.removeprefix("mean_test_")
         for key in results
         if key.startswith("mean_test_")
+    ]
+
+
+def report_failures(errors: Iterable[str | None], where: str) -> None:
+    """Warn of the candidates that failed; raise an error if all did."""
+    errors = list(errors)
+    failed = [error for error in errors if error is not None]
+    if not failed:
+        return
+    message = (
+        f"{len(failed)} of {len(errors)} candidates failed ({where}). "
+        f"The first error:\n{failed[0]}"
+    )
+    if len(failed) == len(errors):
+        # A TypeError stays one, as scikit-learn's common tests want it.
+        last_line = failed[0].rstrip().rpartition("\n")[2]
+        error = TypeError if last_line.startswith("TypeError") else ValueError
+        raise error(f"Every candidate failed: {message}")
+    warnings.warn(message, FitFailedWarning, stacklevel=3)
+
+
+def _rank_all(results):
+    """Rank by each metric: first what was neither pruned nor failed, failed last."""
+    failed = np.array([error is not None for error in results["error"]])
+    pruned = results.get("pruned", np.zeros(len(failed), dtype=bool))
+    behind = np.where(failed, 2, pruned.astype(int))
+    for name in metric_names(results):
+        results[f"rank_test_{name}"] = rank(results[f"mean_test_{name}"], behind)
+
+
+def _list_evaluations(rows):
+    """Return the records of rows as scikit-learn's searches have them."""
+    records = [record for row in rows for record in row.in_order]
+    names = next((r.scores for r in records if isinstance(r.scores, dict)), None)
+
+    def by_name(scores):
+        # A failed score may stand for several metrics.
+        scores = math.nan if scores is None else scores
+        if names is None or isinstance(scores, dict):
+            return scores
+        return dict.fromkeys(names, scores)
+
+    return [
+        {
+            "fit_time": record.fit_time,
+            "score_time": record.score_time,
+            "test_scores": by_name(record.scores),
+            "train_scores": by_name(record.train_scores),
+        }
+        for record in records
     ]

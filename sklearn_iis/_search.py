@@ -1,51 +1,47 @@
-"""IISSearchCV: a search a stage, each on larger images and in a smaller space."""
+"""IISSearchCV: successive searches on images of increasing size."""
 
 import math
 import os
-import time
-import uuid
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from copy import deepcopy
-from inspect import Parameter, signature
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import pairwise
 from numbers import Integral, Real
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import _fit_context, clone, is_classifier
-from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import check_cv
-from sklearn.model_selection._search import BaseSearchCV
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_object
-from sklearn.utils.validation import _check_method_params, indexable
 
-from sklearn_iis._plan import FitPlan, default_sizes, split_budget
+from sklearn_iis._files import workspace
+from sklearn_iis._plan import FitCall, Stage, StagePlan, default_sizes, split_budget
 from sklearn_iis._resize import ImageResizer
-from sklearn_iis._results import combine_results, metric_names
-from sklearn_iis.execution._backends import check_gpus, map_images
-from sklearn_iis.execution._checkpoints import Checkpoints
-from sklearn_iis.execution._evaluation import (
-    SAMPLE_INDICES,
-    EvaluationContext,
+from sklearn_iis._results import combine_results, metric_names, report_failures
+from sklearn_iis._sklearn_compat import (
+    BaseSearchCV,
+    HasMethods,
+    Interval,
+    StrOptions,
+    fit_context,
+    is_routing_enabled,
 )
-from sklearn_iis.execution._gpus import Gpus, divided_threads
-from sklearn_iis.execution._guard import Guard, NothingFinishedError
+from sklearn_iis.execution._checkpoints import Checkpoints
+from sklearn_iis.execution._deadline import NothingFinishedError
+from sklearn_iis.execution._executors import Executor, running_executor
 from sklearn_iis.execution._progress import StageProgress
-from sklearn_iis.execution._records import NoRecords, TemporaryRecords
-from sklearn_iis.execution._trial import Trial, TrialScorer
-from sklearn_iis.searches import SEARCHES, BaseStageSearchCV, get_search
+from sklearn_iis.searches import SEARCHES, Search, get_search
+from sklearn_iis.searches._adapter import ForeignStage, check_adaptable, takes_callbacks
 from sklearn_iis.space import Candidate, SearchSpace, distinct
-from sklearn_iis.storage._fingerprint import (
+from sklearn_iis.storage import (
+    StorageParam,
     describe,
     describe_data,
     describe_params,
     describe_space,
+    hide_password,
 )
 
 # The number of conv layers is bounded by the image size, and its best value has to be
@@ -53,15 +49,16 @@ from sklearn_iis.storage._fingerprint import (
 SIZE_DEPENDENT = "n_conv_layers"
 
 
+@dataclass(eq=False, repr=False)
 class IISSearchCV(BaseSearchCV):
     """Hyperparameter search over increasing image sizes.
 
     One search of scikit-learn's kind is run once per image size, smallest first. Each
     stage hands the good region of the space and its best candidates on to the next one
     [1]_: every ordered range shrinks to what the best fraction `keep` of the candidates
-    spans plus a margin, and the best `n_seeds` candidates, moved into the narrowed
-    space, are measured first at the new size and are part of its budget. Scores
-    measured at one size are never told to the search at another. All candidates of all
+    spans plus a margin, and the best `n_promoted` candidates, moved into the narrowed
+    space, are evaluated first at the new size and are part of its budget. Scores of
+    one size are never told to the search at another. All candidates of all
     stages are scored on the same splits.
 
     With one stage it is a plain search by any of the algorithms.
@@ -86,19 +83,22 @@ class IISSearchCV(BaseSearchCV):
 
     n_iter : int or sequence of int, default=60
         Number of candidates of each stage, or of all; then it is split in proportions
-        like 3:2:1. A grid may have fewer; Hyperband measures many more, most of them
-        with few epochs, for the cost of so many with all.
+        like 3:2:1. None means as many as there is time for, and needs a `timeout`; a
+        grid and Hyperband need a number. A grid may have fewer; Hyperband evaluates
+        many more, most of them with few epochs, for the cost of so many with all.
 
     search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband"} or \
             callable, default="random"
         What runs at each size: `RandomizedSearchCV`, `GridSearchCV`, scikit-optimize's
         `BayesSearchCV`, Optuna's `TPESampler` (needs the extra `tpe`), SMAC3 (`smac`),
         sklearn-genetic-opt's `GASearchCV`, or Hyperband over the epochs; see the
-        classes in :mod:`sklearn_iis.searches`. A callable returns a search of
-        scikit-learn's kind for `search(estimator, space, n_iter=..., seeds=...,
-        **settings)`, where `space` is a :class:`~sklearn_iis.SearchSpace`, `seeds` are
-        candidates in codes, and `settings` are those of `RandomizedSearchCV` and
-        `search_params`.
+        classes in :mod:`sklearn_iis.searches`. A subclass of
+        :class:`~sklearn_iis.searches.Sampler` proposes candidates one by one. Any other
+        callable returns a search of scikit-learn's kind for `search(estimator, space,
+        n_iter=..., initial_candidates=..., **settings)`, where `space` is a
+        :class:`~sklearn_iis.SearchSpace`, `initial_candidates` are in codes, and
+        `settings` are those of `RandomizedSearchCV` and `search_params`. The search
+        proposes candidates in codes, and must not override `fit`.
 
     search_params : dict, default=None
         Further settings of the search, such as `{"n_levels": 3}` for "grid",
@@ -108,7 +108,7 @@ class IISSearchCV(BaseSearchCV):
 
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
-        `size` of the pipeline's `ImageResizer`, which resizes once a stage. Another
+        `size` of the pipeline's `ImageResizer`, which resizes once per stage. Another
         step, such as a PCA, is fitted again for each candidate, unless the pipeline has
         a `memory`.
 
@@ -123,8 +123,8 @@ class IISSearchCV(BaseSearchCV):
     floor : float, default=0.2
         The fraction of its whole range that a range never gets narrower than.
 
-    n_seeds : int, default=3
-        How many candidates are handed over.
+    n_promoted : int, default=3
+        How many of the best candidates are promoted to the next stage.
 
     size_dependent : sequence of str, default=None
         Hyperparameters whose good values depend on the size, and which keep their whole
@@ -141,7 +141,7 @@ class IISSearchCV(BaseSearchCV):
         the one named by `refit` guides the search, or the first one.
 
     n_jobs : int, default=None
-        Evaluations that run in parallel, by joblib.
+        Evaluations that run in parallel, on joblib's active backend.
 
     refit : bool, str or callable, default=True
         As in `RandomizedSearchCV`; a callable takes precedence over `select`.
@@ -150,12 +150,12 @@ class IISSearchCV(BaseSearchCV):
         As in `RandomizedSearchCV`. The splits are drawn once.
 
     verbose : int, default=0
-        Above 0, a progress bar a stage is shown.
+        Above 0, one progress bar per stage is shown.
 
     pre_dispatch : int or str, default=None
-        As in `RandomizedSearchCV`. None means "n_jobs" for "tpe" and "genetic", and
-        one more for "bayes", as they would propose the candidates of a longer queue
-        without the scores of those before them, and "2*n_jobs" otherwise.
+        Evaluations in flight, such as "2*n_jobs". None means as many as there are
+        workers, and one more for "bayes"; candidates of a longer queue would be
+        proposed without the scores of those before them.
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates, as far as their scores do not depend on anything
@@ -163,7 +163,7 @@ class IISSearchCV(BaseSearchCV):
         soon as a worker is free, by the scores there are, so that candidates depend on
         how long others take, unless `search_params` is `{"n_points": ...}` ("tpe",
         "bayes") or `{"synchronous": True}` ("genetic"). Scores of a network depend in
-        their last digits on the number of threads, which joblib divides among its
+        their last digits on the number of threads, which are divided among
         workers; with one thread each (the environment variable `OMP_NUM_THREADS=1`)
         they are the same for any `n_jobs`.
 
@@ -179,25 +179,27 @@ class IISSearchCV(BaseSearchCV):
         Where each evaluation, a candidate on a split, is kept as soon as it is
         finished, by the worker: the url of a database (SQLite, PostgreSQL, MySQL), the
         path of a journal file, which several machines may share, or a storage of
-        Optuna. The same call with the same storage then goes on where another one has
+        Optuna. The same call with the same storage then resumes where another one has
         stopped; it may have more candidates (`n_iter`) or further, larger `sizes`.
         None means that nothing is kept; in either case a temporary directory is used
         as long as `fit` runs. Needs the extra `storage`.
 
     study_name : str, default="iis"
-        What the studies in the storage are called, one a stage:
+        The name of the studies in the storage, one per stage:
         "<study_name>: stage 0" and so on. Different searches need different names.
 
     timeout : float, default=None
         Seconds for the whole of `fit`. Each stage gets an equal share of what is left
-        when it begins, and hands over what it has found by then. The last one leaves
-        time for the fit of the best candidate on all data. Evaluations that are under
-        way when the time is up are given up if they train a `CNNClassifier`, and
-        otherwise finished.
+        when it begins, goes on until it has a result, and promotes what it has found
+        by then. The last one leaves time for the fit of the best candidate on all data.
+        Evaluations that are under
+        way when the time is up are given up if they train a `CNNClassifier`, or
+        anything else that asks :func:`~sklearn_iis.current_monitor`, and otherwise
+        finished.
 
     trial_timeout : float, default=None
         Seconds for one fit of an evaluation. A candidate that takes longer fails, and
-        is not measured on further splits. A `CNNClassifier` stops between two batches;
+        is not evaluated on further splits. A `CNNClassifier` stops between two batches;
         other estimators fit to their end.
 
     pruner : "median" or optuna.pruners.BasePruner, default=None
@@ -211,20 +213,21 @@ class IISSearchCV(BaseSearchCV):
     trials_per_gpu : int, default=1
         How many evaluations may be on a GPU at once, those of other processes of the
         user on the machine among them. Each estimator with a parameter `device="auto"`,
-        such as that of `CNNClassifier`, takes a place on the GPU with the fewest, and
+        such as that of `CNNClassifier`, takes a slot on the GPU with the fewest, and
         waits if there is none; other devices are left alone.
 
     Attributes
     ----------
     cv_results_ : dict of str to ndarray or list
         All candidates of all stages in scikit-learn's format, with these columns
-        besides: `stage`, the index of the stage; `size`; `seed`, whether the candidate
-        was handed over from the stage before; `error`, the traceback of a candidate
+        besides: `stage`, the index of the stage; `size`; `promoted`, whether the
+        candidate comes from the stage before; `error`, the traceback of a candidate
         that failed, or None; with a pruner, `pruned`; and what columns the search adds.
-        Ranks are those among all candidates.
+        Ranks are those among all candidates; what failed ranks last.
 
     stages_ : list of BaseSearchCV
-        The search of each stage; its candidates are in codes.
+        The search of each stage. Its `cv_results_` are in the units of the user, and
+        its `candidates_` are those of the same rows in codes.
 
     spaces_ : list of SearchSpace
         What each stage searched.
@@ -272,18 +275,18 @@ class IISSearchCV(BaseSearchCV):
     ValueError
         By `fit`: if a parameter does not fit the others, the space names a parameter
         that the estimator does not have, or every candidate of a stage fails. In the
-        last case `cv_results_` and the attributes of the stages tell what was measured.
+        last case `cv_results_` and the attributes of the stages have what there was.
         If the studies in the storage were begun by another call; it names what differs.
 
     TimeoutError
-        By `fit`: if no candidate was measured before the `timeout`.
+        By `fit`: if no candidate was evaluated before the `timeout`.
 
     OSError
         By `fit`: if the storage cannot be read or written; what is in it is kept.
 
     KeyboardInterrupt
         By `fit`: if it was interrupted. `cv_results_` and the attributes of the stages
-        then tell of the candidates that were measured on all splits.
+        then tell of the candidates that were evaluated on all splits.
 
     References
     ----------
@@ -316,11 +319,41 @@ class IISSearchCV(BaseSearchCV):
     ['cnn__learning_rate', 'cnn__n_conv_layers', 'resize__size']
     """
 
-    _parameter_constraints: dict = {
+    estimator: Any
+    space: Any
+    _: KW_ONLY
+    sizes: Any = None
+    n_iter: Any = 60
+    search: Any = "random"
+    search_params: dict[str, Any] | None = None
+    size_param: str | None = None
+    keep: float = 0.25
+    margin: float = 0.1
+    floor: float = 0.2
+    n_promoted: int = 3
+    size_dependent: Any = None
+    select: str = "best"
+    scoring: Any = None
+    n_jobs: int | None = None
+    refit: Any = True
+    cv: Any = None
+    verbose: int = 0
+    pre_dispatch: int | str | None = None
+    random_state: Any = None
+    error_score: Any = np.nan
+    return_train_score: bool = False
+    storage: Any = StorageParam()  # noqa: RUF009
+    study_name: str = "iis"
+    timeout: float | None = None
+    trial_timeout: float | None = None
+    pruner: Any = None
+    trials_per_gpu: int = 1
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseSearchCV._parameter_constraints,
         "space": [dict, list, SearchSpace],
         "sizes": ["array-like", None],
-        "n_iter": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "n_iter": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "search": [StrOptions(set(SEARCHES)), callable],
         "pre_dispatch": [Integral, str, None],
         "search_params": [dict, None],
@@ -328,7 +361,7 @@ class IISSearchCV(BaseSearchCV):
         "keep": [Interval(Real, 0, 1, closed="right")],
         "margin": [Interval(Real, 0, 1, closed="both")],
         "floor": [Interval(Real, 0, 1, closed="both")],
-        "n_seeds": [Interval(Integral, 0, None, closed="left")],
+        "n_promoted": [Interval(Integral, 0, None, closed="left")],
         "size_dependent": ["array-like", None],
         "select": [StrOptions({"best", "last"})],
         "random_state": ["random_state"],
@@ -340,81 +373,26 @@ class IISSearchCV(BaseSearchCV):
         "trials_per_gpu": [Interval(Integral, 1, None, closed="left")],
     }
 
-    # Parameters that do not change what is found; some may hold a password.
-    parameters_without_influence = (
+    # Parameters that change no score.
+    score_neutral_params: ClassVar[tuple[str, ...]] = (
         *("storage", "study_name", "timeout", "trial_timeout", "pre_dispatch"),
         "trials_per_gpu",
     )
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        sizes=None,
-        n_iter=60,
-        search="random",
-        search_params=None,
-        size_param=None,
-        keep=0.25,
-        margin=0.1,
-        floor=0.2,
-        n_seeds=3,
-        size_dependent=None,
-        select="best",
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        pre_dispatch=None,
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        storage=None,
-        study_name="iis",
-        timeout=None,
-        trial_timeout=None,
-        pruner=None,
-        trials_per_gpu=1,
-    ):
-        super().__init__(
-            estimator=estimator,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.space = space
-        self.sizes = sizes
-        self.n_iter = n_iter
-        self.search = search
-        self.search_params = search_params
-        self.size_param = size_param
-        self.keep = keep
-        self.margin = margin
-        self.floor = floor
-        self.n_seeds = n_seeds
-        self.size_dependent = size_dependent
-        self.select = select
-        self.random_state = random_state
-        self.storage = storage
-        self.study_name = study_name
-        self.timeout = timeout
-        self.trial_timeout = trial_timeout
-        self.pruner = pruner
-        self.trials_per_gpu = trials_per_gpu
+    def __getstate__(self):
+        # Once it is fitted, it is kept rather than sent to a worker.
+        state = super().__getstate__()
+        url = getattr(self.storage, "url", self.storage)  # of Optuna's RDBStorage
+        if isinstance(url, str) and hasattr(self, "n_splits_"):
+            state = state | {"storage": hide_password(url)}
+        return state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags = deepcopy(get_tags(self.estimator).target_tags)
         return tags
 
-    @_fit_context(
+    @fit_context(
         # IISSearchCV.estimator is not validated yet
         prefer_skip_nested_validation=False
     )
@@ -439,208 +417,164 @@ class IISSearchCV(BaseSearchCV):
         self : IISSearchCV
             The fitted search.
         """
-        begin = time.time()
-        scorers, _ = self._get_scorers()
-        X, y = self._check_X_y(X, y)
-        params = _check_method_params(X, params=params)
-        routed_params = self._get_routed_params_for_fit(params)
+        call = FitCall(self, X, y, params)
         space = self._make_space()
-        size_param, sizes, budgets, fixed = self._plan_stages(space, X)
-        check_gpus(self.estimator, self.n_jobs, self.trials_per_gpu)
-        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        splits = list(cv.split(X, y, **routed_params.splitter.split))
-        with TemporaryDirectory(
-            prefix="sklearn_iis-", ignore_cleanup_errors=True
-        ) as directory:
-            plan = FitPlan(
-                X=X,
-                y=y,
-                params=self._select_stage_params(params),
-                scorers=scorers,
-                splits=splits,
-                size_param=size_param,
-                sizes=sizes,
-                budgets=budgets,
-                fixed=fixed,
-                directory=directory,
-                end=math.inf if self.timeout is None else begin + self.timeout,
-            )
-            plan.studies = self._open_studies(plan, space)
-            callback_ctx = self._init_callback_context(
-                max_subtasks=len(sizes) + (self.refit is not False)
-            ).call_on_fit_task_begin(estimator=self, X=X, y=y)
+        plan = self._plan_stages(space, call.X)
+        with workspace() as directory, running_executor(self.n_jobs) as executor:
+            run = _Run(call, plan, executor, directory)
+            run.studies = self._open_studies(run, space)
+            call.begin_callbacks(plan.n_stages)
             self._forget()
-            self.n_splits_ = len(splits)
-            self._run_stages(plan, space, callback_ctx)
-
-        # As in scikit-learn, the only scorer is not a dict.
-        self.scorer_ = getattr(scorers, "_scorers", scorers)
-        if self.refit or not self.multimetric_:
-            self._select_best()
-        if self.refit:
-            self._refit(X, y, routed_params.estimator.fit, callback_ctx)
-        callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
+            self.n_splits_ = len(call.splits)
+            self._run_stages(run, space)
+        call.finish(self._find_best_of_last if self.select == "last" else None)
         return self
 
-    def _run_stages(self, plan, space, callback_ctx):
+    def _run_stages(self, run, space):
         """Search stage after stage, as long as there is time."""
         rng = check_random_state(self.random_state)
-        self.sizes_, self.stages_, self.spaces_ = plan.sizes, [], []
-        seeds: list[Candidate] = []
-        with StageProgress(self.n_splits_) if self.verbose else nullcontext() as bars:
-            for stage, n_iter in enumerate(plan.budgets):
-                seeds = seeds[:n_iter]
+        self.sizes_, self.stages_, self.spaces_ = run.plan.sizes, [], []
+        promoted: list[Candidate] = []
+        with ExitStack() as stack:
+            if self.verbose:
+                run.bars = stack.enter_context(StageProgress())
+            for stage, n_iter in enumerate(run.plan.budgets):
+                promoted = promoted[:n_iter]
                 random_state = rng.randint(2**31 - 1)
                 try:
-                    self._run_stage(
-                        plan, stage, space, seeds, random_state, callback_ctx, bars
-                    )
+                    self._run_stage(run, stage, space, promoted, random_state)
                 except NothingFinishedError:
-                    self._end_early(plan, stage)
+                    self._end_early(run.plan, stage)
                     break
                 self._check_metrics()
                 results = self.stages_[-1].cv_results_
-                _tell_failures(results["error"], plan.where(stage))
-                if stage < len(plan.sizes) - 1:
-                    space, seeds = self._hand_over(space, results)
+                report_failures(results["error"], run.plan.name(stage))
+                if stage < run.plan.n_stages - 1:
+                    space, promoted = self._promote(space, results)
 
-    def _run_stage(self, plan, stage, space, seeds, random_state, callback_ctx, bars):
-        """Fit the search of a stage, and add its results to those of the others."""
-        with TemporaryDirectory(
-            dir=plan.directory, ignore_cleanup_errors=True
-        ) as directory:
-            scorer = self._make_scorer(plan.scorers)
-            search = self._make_stage_search(
-                plan, stage, space, seeds, random_state, directory, scorer
+    def _run_stage(self, run, stage, space, promoted, random_state):
+        """Run the search of a stage, and add its results to those of the others."""
+        search, recorder = self._begin_stage(run, stage, space, promoted, random_state)
+        deadline = run.plan.make_deadline(
+            stage,
+            math.inf if self.timeout is None else run.call.begin + self.timeout,
+            refit_ratio=run.call.refit_ratio if run.call.refits else 0.0,
+            longest_fit=run.longest_fit,
+        )
+        is_own = isinstance(search, Search)
+        name = run.plan.name(stage)
+        with (
+            TemporaryDirectory(
+                dir=run.directory, ignore_cleanup_errors=True
+            ) as directory,
+            run.call.task(
+                name,
+                max_subtasks=None,
+                sequential_subtasks=not is_own and takes_callbacks(search),
+            ) as context,
+        ):
+            job = run.call.make_job(
+                space,
+                self._resize_once(run.call.X, space, run.plan, stage),
+                fixed=run.plan.fixed[stage],
+                trial_timeout=self.trial_timeout,
+                trials_per_gpu=self.trials_per_gpu,
+                checkpoints=Checkpoints(directory),
+                recorder=recorder,
             )
-            context = self._check_context(search)
-            if bars:
-                n_evaluations = getattr(search, "n_evaluations", plan.budgets[stage])
-                scorer.report = bars.add_stage(plan.where(stage), n_evaluations)
+            to_run = Stage(job, run.executor, directory, context, deadline)
+            to_run.pre_dispatch = self.pre_dispatch
+            to_run.can_prune = self.pruner is not None
+            if run.bars is not None:
+                n_rows = getattr(search, "n_evaluations", None)
+                to_run.on_row = run.bars.add_stage(name, n_rows)
             try:
-                self._fit_stage(
-                    plan, stage, search, context, directory, callback_ctx, bars
-                )
+                if is_own:
+                    search.run_stage(to_run)
+                else:
+                    ForeignStage(search, to_run).run()
             finally:
-                # What belongs to this fit, and may hold a password.
-                search.estimator.context = None
-                if context is not None:
-                    context.forget()
-                # Also what was measured before an interrupt.
+                run.longest_fit = deadline.longest_fit
+                # Also what was evaluated before an interrupt.
                 if hasattr(search, "cv_results_"):
                     self.stages_.append(search)
                     self.spaces_.append(space)
-                    plan.seeds.append(seeds)
+                    run.promoted.append(promoted)
                     self.cv_results_ = combine_results(
-                        self.stages_, plan.sizes, plan.seeds
+                        self.stages_, run.plan.sizes, run.promoted
                     )
 
-    def _make_stage_search(
-        self, plan, stage, space, seeds, random_state, directory, scorer
-    ):
-        """Return the search of a stage, which is told what is known already."""
-        records, known, random_state = self._open_records(
-            plan, stage, space, seeds, random_state, directory
-        )
-        context = EvaluationContext(
-            records,
-            directory,
-            plan.train_digests,
-            deadline=plan.make_deadline(
-                stage, self._longest_fit(), refit=self.refit is not False
-            ),
-            trial_timeout=self.trial_timeout,
-        )
-        return self._make_search(
+    def _begin_stage(self, run, stage, space, promoted, random_state):
+        """Return the search of a stage, and what records its evaluations."""
+        initial = distinct(map(space.active, promoted))
+        search = self._make_search(
             space,
-            n_iter=plan.budgets[stage],
-            seeds=distinct([*map(space.active, seeds), *known])[: plan.budgets[stage]],
-            fixed=plan.fixed[stage],
-            checkpoints=Checkpoints(directory),
-            context=context,
-            scoring=scorer,
-            cv=plan.splits,
+            run.plan,
+            stage,
+            initial_candidates=initial,
             random_state=random_state,
         )
-
-    def _fit_stage(self, plan, stage, search, context, directory, callback_ctx, bars):
-        """Fit a search under guard, on images of the size of its stage."""
-        params = dict(plan.params)
-        if context is not None:
-            params[SAMPLE_INDICES] = np.arange(plan.n_samples)
-        space = search.estimator.space
-        X = self._resize_once(plan.X, space, plan.size_param, plan.sizes[stage])
-        X = map_images(X, self.n_jobs, directory)
-
-        def on_restart():
-            if bars:
-                bars.restart_stage()
-            if plan.studies is not None:
-                plan.studies.end_dead_trials(stage)
-
-        stage_ctx = callback_ctx.subcontext(task_name=plan.where(stage))
-        can_prune = self.pruner is not None
-        with (
-            Guard(search, context, can_prune=can_prune, on_restart=on_restart) as guard,
-            divided_threads(self.n_jobs),
-        ):
-            self._fit_in_context(stage_ctx, search, guard.fit, X, plan.y, params)
-
-    def _longest_fit(self):
-        """Return the seconds of the longest fit of a candidate so far."""
-        if not self.stages_:
-            return 0.0
-        return float(self.cv_results_["mean_fit_time"].max())
+        if run.studies is None:
+            return search, None
+        recorder, known, search.random_state = run.studies.begin_stage(
+            stage,
+            space,
+            promoted=promoted,
+            random_state=random_state,
+            is_deterministic=getattr(search, "is_deterministic", True),
+        )
+        if isinstance(search, Search) and not search.replans_on_budget_change:
+            search.initial_candidates = distinct([*initial, *known])
+        return search, recorder
 
     def _end_early(self, plan, stage):
         """Go on with the stages there are, if there are any."""
         message = (
-            f"timeout={self.timeout} seconds were up before a candidate was measured "
-            f"({plan.where(stage)})"
+            f"timeout={self.timeout} seconds were up before a candidate was evaluated "
+            f"({plan.name(stage)})"
         )
         if not self.stages_:
             raise TimeoutError(f"{message}: allow for more") from None
         warnings.warn(message, UserWarning, stacklevel=4)
         self.sizes_ = plan.sizes[:stage]
 
-    def _open_studies(self, plan, space):
-        """Return what is kept of the search from fit to fit; None if nothing is."""
+    def _open_studies(self, run, space):
+        """Return the studies that the search is kept in; None without storage."""
         storage = self.storage
         if storage is None and self.pruner is not None:
-            storage = os.path.join(plan.directory, "search.journal")
+            storage = os.path.join(run.directory, "search.journal")
         if storage is None:
             return None
         try:
-            from sklearn_iis.storage._storage import open_storage
-            from sklearn_iis.storage._studies import SearchStudies
+            from sklearn_iis.storage import SearchStudies, make_pruner, open_storage
         except ImportError as error:
             raise ImportError(
                 "storage and pruner need Optuna, which cannot be imported "
                 f"({error}); to install it: pip install 'sklearn-iis[storage]'"
             ) from error
-        if not plan.can_tell_splits:
-            raise ValueError(
-                "with storage or pruner, no two splits of cv may have the same "
-                "training samples"
-            )
+        call = run.call
         studies = SearchStudies(
             open_storage(storage),
             self.study_name,
-            call=self._describe_call(plan, space),
+            data={
+                "X": describe_data(call.X),
+                "y": describe_data(call.y),
+                "the splits": describe_data(call.splits),
+                **{f"parameter {k}": describe_data(v) for k, v in call.params.items()},
+            },
+            call=self._describe_call(space, run.plan),
             settings=self._describe_settings(),
-            sizes=plan.sizes,
-            budgets=plan.budgets,
+            sizes=run.plan.sizes,
+            budgets=run.plan.budgets,
+            space=space,
+            pruner=make_pruner(self.pruner),
         )
         studies.check()
         return studies
 
-    def _describe_call(self, plan, space):
-        """Return what all scores depend on besides the candidate and the size."""
+    def _describe_call(self, space, plan):
+        """Return what scores depend on besides data, candidate and size."""
         return {
-            "X": describe_data(plan.X),
-            "y": describe_data(plan.y),
-            "the splits": describe_data(plan.splits),
-            **{f"parameter {k}": describe_data(v) for k, v in plan.params.items()},
             **describe_space(space),
             **describe_params(self.estimator, {*space.names, plan.size_param}),
             "scoring": describe(self.scoring),
@@ -650,7 +584,7 @@ class IISSearchCV(BaseSearchCV):
         }
 
     def _describe_routing(self):
-        if not _routing_enabled():
+        if not is_routing_enabled():
             return {}
         return {
             "the metadata routing": describe(self.get_metadata_routing()._serialize())
@@ -658,7 +592,7 @@ class IISSearchCV(BaseSearchCV):
 
     def _describe_settings(self):
         """Return what the candidates depend on, besides sizes and budgets."""
-        names = ["search", "size_param", "keep", "margin", "floor", "n_seeds"]
+        names = ["search", "size_param", "keep", "margin", "floor", "n_promoted"]
         names += ["size_dependent", "pruner"]
         if isinstance(self.random_state, Integral):
             names.append("random_state")
@@ -668,64 +602,10 @@ class IISSearchCV(BaseSearchCV):
             "the metric to refit by": describe(guide),
         }
 
-    def _open_records(self, plan, stage, space, seeds, random_state, directory):
-        """Return the records of a stage, and how its search goes on.
-
-        That is candidates to be measured after the seeds, and the random state.
-        """
-        if plan.studies is None:
-            records = (
-                TemporaryRecords(directory) if plan.can_tell_splits else NoRecords()
-            )
-            return records, [], random_state
-        from sklearn_iis.storage._studies import StudyRecords, make_pruner
-
-        probe = self._make_probe(space, plan.budgets[stage], plan.fixed[stage])
-        study_id, known, random_state = plan.studies.begin_stage(
-            stage,
-            space,
-            seeds=seeds,
-            random_state=random_state,
-            proposes_again=probe is None or not probe.depends_on_timing,
-        )
-        records = StudyRecords(
-            plan.studies.storage,
-            study_id,
-            token=plan.token,
-            call=plan.studies.call,
-            dimensions=(self.spaces_ or [space])[0].dimensions,
-            pruner=make_pruner(self.pruner),
-        )
-        if probe is not None and probe.plans_ahead:
-            known = []
-        return records, known, random_state
-
-    def _check_context(self, search):
-        """Return the context of the trials of a search, if it can hand it on."""
-        parameters = signature(search.fit).parameters.values()
-        if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
-            return search.estimator.context
-        for name in ("storage", "timeout", "trial_timeout", "pruner"):
-            if getattr(self, name) is not None:
-                raise TypeError(
-                    f"{name} needs a search whose fit takes parameters for the "
-                    f"estimator, which that of {type(search).__name__} does not"
-                )
-        search.estimator.context = None
-        return None
-
     def _forget(self):
         """Drop what another fit has found: this one may end before it finds it."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-
-    def _check_X_y(self, X, y):
-        if y is None and get_tags(self).target_tags.required:
-            raise ValueError(
-                f"{type(self.estimator).__name__} requires y to be passed, but the "
-                "target y is None"
-            )
-        return indexable(X, y)
 
     def _make_space(self):
         space = (
@@ -742,16 +622,18 @@ class IISSearchCV(BaseSearchCV):
         return space
 
     def _plan_stages(self, space, X):
-        """Return what is known of the stages before the first one.
-
-        That is the parameter that the sizes are values of, and of each stage its size,
-        its budget, and the parameters that all its candidates share.
-        """
+        """Return the plan of the stages; raise an error if a budget is too small."""
         size_param, sizes = self._make_sizes(space, X)
         budgets = split_budget(self.n_iter, len(sizes))
-        fixed = [{} if size is None else {size_param: size} for size in sizes]
-        self._check_budgets(space, budgets, fixed)
-        return size_param, sizes, budgets, fixed
+        if None in budgets and self.timeout is None:
+            raise ValueError(
+                f"n_iter={self.n_iter!r} means as many candidates as there is time "
+                "for: set a timeout, or a number of candidates"
+            )
+        plan = StagePlan(size_param, sizes, budgets)
+        for stage in range(plan.n_stages):
+            self._make_search(space, plan, stage)
+        return plan
 
     def _make_sizes(self, space, X):
         """Return the parameter that the sizes are values of, and the sizes."""
@@ -799,82 +681,50 @@ class IISSearchCV(BaseSearchCV):
             raise ValueError(f"there are several sizes, choose a size_param of {found}")
         return found[0] if found else None
 
-    def _select_stage_params(self, params):
-        if not _routing_enabled():
-            return {name: value for name, value in params.items() if name != "groups"}
-        scorer, _ = self._get_scorers()
-        names = get_routing_for_object(self.estimator).consumes("fit", params)
-        names |= get_routing_for_object(scorer).consumes("score", params)
-        return {name: params[name] for name in names}
-
-    def _check_budgets(self, space, budgets, fixed):
-        """Raise an error at once if a budget, perhaps of a late stage, is too small."""
-        for n_iter, params in zip(budgets, fixed, strict=True):
-            probe = self._make_probe(space, n_iter, params)
-            if probe is not None:
-                probe.check_budget()
-
-    def _make_probe(self, space, n_iter, fixed):
-        """Return the search of a stage as it is before it is fitted, if it is ours."""
+    def _make_search(
+        self, space, plan, stage, *, initial_candidates=(), random_state=None
+    ):
+        """Return the search of a stage, checked."""
         make_search = get_search(self.search)
-        if isinstance(make_search, type) and issubclass(make_search, BaseStageSearchCV):
-            return self._make_search(space, n_iter=n_iter, seeds=[], fixed=fixed)
-        return None
-
-    def _make_search(self, space, *, fixed, checkpoints=None, context=None, **settings):
-        make_search = get_search(self.search)
-        tasks_ahead = getattr(make_search, "tasks_ahead", "2*n_jobs")
+        # Searches of others do not know what None means.
+        queue = {} if self.pre_dispatch is None else {"pre_dispatch": self.pre_dispatch}
         search = make_search(
-            Trial(
-                self.estimator,
-                space,
-                fixed=fixed,
-                raise_errors=self.error_score == "raise",
-                checkpoints=checkpoints,
-                context=context,
-                gpus=Gpus(self.trials_per_gpu),
-            ),
+            self.estimator,
             space,
-            **settings,
+            n_iter=plan.budgets[stage],
+            initial_candidates=[*initial_candidates],
+            scoring=self.scoring,
+            cv=self.cv,
             n_jobs=self.n_jobs,
             refit=False,
-            pre_dispatch=self.pre_dispatch or tasks_ahead,
+            random_state=random_state,
             error_score=self.error_score,
             return_train_score=self.return_train_score,
+            **queue,
             **(self.search_params or {}),
         )
-        if not isinstance(search, BaseSearchCV):
-            raise TypeError(
-                "search must return a search of scikit-learn's kind, a BaseSearchCV, "
-                f"got {search!r}"
-            )
+        if isinstance(search, Search):
+            search.fixed_params = plan.fixed[stage]
+            search.check_budget()
+        else:
+            check_adaptable(search)
+            if plan.budgets[stage] is None:
+                raise ValueError(
+                    f"{type(search).__name__} needs a number of candidates, n_iter: "
+                    "only the searches of sklearn_iis.searches go on until the time "
+                    "is up"
+                )
         return search
 
-    def _make_scorer(self, scorers):
-        return TrialScorer(
-            scorers,
-            metrics=tuple(getattr(scorers, "_scorers", ())),
-            guide=self.refit if isinstance(self.refit, str) else None,
-            error_score=self.error_score,
-            return_train_score=self.return_train_score,
-            address=uuid.uuid4().hex,
-        )
-
-    def _fit_in_context(self, callback_ctx, estimator, fit, X, y, params):
-        """Fit an estimator as a task of its own, for scikit-learn's callbacks."""
-        with callback_ctx.propagate_callback_context(estimator):
-            callback_ctx.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            fit(*((X,) if y is None else (X, y)), **params)
-        callback_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
-
-    def _resize_once(self, X, space, size_param, size):
+    def _resize_once(self, X, space, plan, stage):
         """Return X as the pipeline's resizer would, so that it has nothing to do."""
+        size = plan.sizes[stage]
         if size is None or not isinstance(self.estimator, Pipeline):
             return X
         name, resizer = self.estimator.steps[0]
         if (
             not isinstance(resizer, ImageResizer)
-            or size_param != f"{name}__size"
+            or plan.size_param != f"{name}__size"
             or any(n == name or n.startswith(f"{name}__") for n in space.names)
         ):
             return X
@@ -882,85 +732,51 @@ class IISSearchCV(BaseSearchCV):
 
     def _check_metrics(self):
         metrics = metric_names(self.cv_results_)
-        # A callable that returns one number has no name for it.
-        self.multimetric_ = isinstance(self.scoring, list | tuple | dict) or (
-            metrics != ["score"]
-        )
+        self.multimetric_ = self.stages_[-1].multimetric_
         if self.multimetric_:
             # The metrics of a callable are not known before.
             self._check_refit_for_multimetric(metrics)
 
-    def _hand_over(
+    def _promote(
         self, space: SearchSpace, results: dict[str, Any]
     ) -> tuple[SearchSpace, list[Candidate]]:
-        """Return the space and the seeds of the next stage."""
-        scores = results[f"mean_test_{metric_names(results)[0]}"]
+        """Return the space of the next stage, and the candidates promoted to it."""
+        candidates = self.stages_[-1].candidates_
+        ranks = results[f"rank_test_{metric_names(results)[0]}"]
         finished = np.flatnonzero(results["error"] == None)  # noqa: E711
-        pruned = results.get("pruned", np.zeros(len(scores), dtype=bool))
-        # Pruned ones are worse than all others.
-        order = np.lexsort((-scores[finished], pruned[finished]))
-        ranked = finished[order]
-        # A candidate may have been measured with several resources.
-        best = distinct(space.active(results["params"][i]) for i in ranked)
+        ranked = finished[np.argsort(ranks[finished], kind="stable")]
+        # A candidate may have been evaluated with several resources.
+        best = distinct(candidates[i] for i in ranked)
         narrowed = space.narrow(
             best[: math.ceil(self.keep * len(best))],
             margin=self.margin,
             floor=self.floor,
             size_dependent=self._find_size_dependent(space),
         )
-        seeds = distinct(narrowed.project(codes) for codes in best)
-        return narrowed, seeds[: self.n_seeds]
+        promoted = distinct(narrowed.project(codes) for codes in best)
+        return narrowed, promoted[: self.n_promoted]
 
     def _find_size_dependent(self, space):
         if self.size_dependent is not None:
             return self.size_dependent
         return [n for n in space.names if n.rpartition("__")[2] == SIZE_DEPENDENT]
 
-    def _select_best(self):
-        metric = self.refit if self.multimetric_ else "score"
-        if self.select == "last" and not callable(self.refit):
-            last = np.flatnonzero(self.cv_results_["stage"] == len(self.stages_) - 1)
-            ranks = self.cv_results_[f"rank_test_{metric}"][last]
-            self.best_index_ = last[ranks.argmin()]
-        else:
-            self.best_index_ = self._select_best_index(
-                self.refit, metric, self.cv_results_
-            )
-        if not callable(self.refit):
-            self.best_score_ = self.cv_results_[f"mean_test_{metric}"][self.best_index_]
-        self.best_params_ = self.cv_results_["params"][self.best_index_]
-
-    def _refit(self, X, y, params, callback_ctx):
-        self.best_estimator_ = clone(self.estimator).set_params(
-            **clone(self.best_params_, safe=False)
-        )
-        start = time.time()
-        self._fit_in_context(
-            callback_ctx.subcontext(task_name="refit-with-best-params"),
-            self.best_estimator_,
-            self.best_estimator_.fit,
-            X,
-            y,
-            params,
-        )
-        self.refit_time_ = time.time() - start
-        if hasattr(self.best_estimator_, "feature_names_in_"):
-            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+    def _find_best_of_last(self, metric):
+        """Return the index of the best candidate of the last stage."""
+        last = np.flatnonzero(self.cv_results_["stage"] == len(self.stages_) - 1)
+        return last[self.cv_results_[f"rank_test_{metric}"][last].argmin()]
 
 
-def _tell_failures(errors: Iterable[str | None], where: str) -> None:
-    """Warn of the candidates that failed; raise an error if all did."""
-    errors = list(errors)
-    failed = [error for error in errors if error is not None]
-    if not failed:
-        return
-    message = (
-        f"{len(failed)} of {len(errors)} candidates failed ({where}). "
-        f"The first error:\n{failed[0]}"
-    )
-    if len(failed) == len(errors):
-        # A TypeError stays one, as scikit-learn's common tests want it.
-        last_line = failed[0].rstrip().rpartition("\n")[2]
-        error = TypeError if last_line.startswith("TypeError") else ValueError
-        raise error(f"Every candidate failed: {message}")
-    warnings.warn(message, FitFailedWarning, stacklevel=3)
+@dataclass
+class _Run:
+    """A fit under way: what all its stages share."""
+
+    call: FitCall
+    plan: StagePlan
+    executor: Executor
+    directory: str
+    studies: Any = None
+    bars: StageProgress | None = None
+    # Seconds of the longest fit so far.
+    longest_fit: float = 0.0
+    promoted: list[list[Candidate]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the net does besides training: stop in time, keep the best weights, L1."""
+"""Callbacks of the net: stop in time, keep the best weights, the L1 penalty."""
 
 from skorch.callbacks import Callback
 
@@ -70,7 +70,7 @@ class EarlyStopping(Callback):
 
 
 class Monitored(Callback):
-    """Tell the trial that the training belongs to, if there is one, how it goes."""
+    """Tell the monitor of the evaluation, if there is one, how training goes."""
 
     def on_batch_end(self, net, **kwargs):
         if (monitor := current_monitor()) is not None:

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.helper import predefined_split
 from torch import nn
 
+from sklearn_iis._sklearn_compat import Interval, StrOptions, fit_context
 from sklearn_iis.cnn._batches import ImageDataset
 from sklearn_iis.cnn._callbacks import (
     EarlyStopping,
@@ -145,7 +145,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         it was.
 
     verbose : int, default=0
-        If 1, print a line an epoch.
+        If 1, print one line per epoch.
 
     warm_start : bool, default=False
         Whether `fit` goes on with the training of the last call, on the same images,
@@ -231,7 +231,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     }
 
     # Parameters that change no score but by rounding.
-    parameters_without_influence = ("device",)
+    score_neutral_params = ("device",)
 
     # Parameters that count what earlier calls of `fit` did if `warm_start`.
     warm_start_parameters = ("max_epochs",)
@@ -339,7 +339,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         vars(self).update(module_params)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Train the network.
 

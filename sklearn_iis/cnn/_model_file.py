@@ -19,19 +19,7 @@ VERSION = 1
 def write_model(
     path: Path, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
 ) -> None:
-    """Write tensors, and what else there is to know, to a file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file; it is replaced once the new one is complete.
-
-    tensors : dict of str to torch.Tensor
-        On any device.
-
-    description : dict
-        What JSON can hold.
-    """
+    """Write tensors, and what else there is to know, to a file."""
     check_writable(path)
     metadata = {
         "format": FORMAT,
@@ -49,19 +37,6 @@ def write_model(
 
 def read_model(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what :func:`write_model` has written; nothing in the file is run.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    tensors : dict of str to torch.Tensor
-        On the CPU.
-
-    description : dict
-        The rest.
 
     Raises
     ------

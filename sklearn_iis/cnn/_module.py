@@ -91,18 +91,18 @@ class ConvNet(nn.Module):
 
     n_conv_layers : int or "auto"
 
-    n_filters, filter_size : int or sequence of int, one a convolutional layer
+    n_filters, filter_size : int or sequence of int, one per convolutional layer
 
     n_hidden_layers : int
 
-    n_units : int or sequence of int, one a hidden layer
+    n_units : int or sequence of int, one per hidden layer
 
     batch_norm : bool
 
     Raises
     ------
     ValueError
-        If the image cannot be halved once a convolutional layer, or a sequence is not
+        If the image cannot be halved by each convolutional layer, or a sequence is not
         as long as there are layers.
     """
 

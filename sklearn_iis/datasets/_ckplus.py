@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from sklearn_iis._resize import ImageResizer
+from sklearn_iis._sklearn_compat import Interval, StrOptions, validate_params
 
 IMAGES = "cohn-kanade-images"
 LABELS = "Emotion"

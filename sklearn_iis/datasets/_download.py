@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_iis._resize import ImageResizer
+from sklearn_iis._sklearn_compat import Interval, StrOptions
 
 # The parameters that all fetchers have.
 FETCHER_CONSTRAINTS = {
@@ -59,11 +59,6 @@ class RemoteFile(NamedTuple):
 def check_size(size):
     """Raise an error if images cannot be resized to a size, before there are any.
 
-    Parameters
-    ----------
-    size : object
-        What a fetcher was given.
-
     Raises
     ------
     ValueError
@@ -76,28 +71,6 @@ def fetch_file(remote, folder, *, download_if_missing, n_retries, delay):
     """Return the path of a file in a folder, downloaded if it is not there.
 
     Under its name there is either nothing or the complete file.
-
-    Parameters
-    ----------
-    remote : RemoteFile
-        The file.
-
-    folder : pathlib.Path
-        The folder, which is created with the first download.
-
-    download_if_missing : bool
-        Whether to download the file if it is missing or has another checksum.
-
-    n_retries : int
-        Number of further attempts if the network fails.
-
-    delay : float
-        Number of seconds between attempts.
-
-    Returns
-    -------
-    path : pathlib.Path
-        The file.
 
     Raises
     ------
@@ -126,26 +99,6 @@ def fetch_archive(remote, folder, names, **options):
     do this at the same time do not disturb each other. One that is killed may leave a
     temporary file or folder, which is not removed, as it cannot be told from that of
     another process.
-
-    Parameters
-    ----------
-    remote : RemoteFile
-        The archive. If its file is in `folder`, it is not downloaded.
-
-    folder : pathlib.Path
-        The folder that the archive is unpacked in.
-
-    names : collection of str
-        The names of the files in the archive that are to be unpacked, and no others.
-        The archive keeps them in one folder.
-
-    **options
-        Passed to :func:`fetch_file`.
-
-    Returns
-    -------
-    path : pathlib.Path
-        The unpacked folder.
 
     Raises
     ------

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.io import loadmat
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import validate_params
 
 from sklearn_iis._resize import ImageResizer
+from sklearn_iis._sklearn_compat import validate_params
 from sklearn_iis.datasets._download import (
     FETCHER_CONSTRAINTS,
     RemoteFile,
@@ -123,7 +123,7 @@ def fetch_flowers102(
 
     Notes
     -----
-    The published measure on the test images is the accuracy averaged over the classes,
+    The published score on the test images is the accuracy averaged over the classes,
     which is :func:`~sklearn.metrics.balanced_accuracy_score`.
 
     An archive that was put into the folder `flowers102` by other means is used if it is

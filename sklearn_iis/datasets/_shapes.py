@@ -4,7 +4,8 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, Options, validate_params
+
+from sklearn_iis._sklearn_compat import Interval, Options, validate_params
 
 TEXTURES = ("striped", "plaid")
 FEWEST_LOBES = 3
@@ -119,7 +120,7 @@ def make_shapes(
 
 
 def _lobes_and_texture(target):
-    """What a class stands for: number of lobes, index of the texture."""
+    """Return the number of lobes and the index of the texture of each class."""
     return FEWEST_LOBES + target // len(TEXTURES), target % len(TEXTURES)
 
 
@@ -129,7 +130,7 @@ def _name(label):
 
 
 def _draw_scenes(target, noise, rng):
-    """All that is random about the images, as arrays with a row an image."""
+    """All that is random about the images, as arrays with one row per image."""
     n = len(target)
     lobes, texture = _lobes_and_texture(target)
     radius = rng.uniform(0.3, 0.42, n)

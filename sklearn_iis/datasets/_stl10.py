@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import validate_params
 
 from sklearn_iis._resize import ImageResizer
+from sklearn_iis._sklearn_compat import validate_params
 from sklearn_iis.datasets._download import (
     FETCHER_CONSTRAINTS,
     RemoteFile,
@@ -196,7 +196,7 @@ def _read(folder, subset):
 
 
 def _to_grey(images):
-    """What Pillow makes of colour images, as it does when it reads them from files."""
+    """Return colour images in grey, as Pillow does when it reads them from files."""
     grey = [np.asarray(Image.fromarray(image).convert("L")) for image in images]
     return np.stack(grey)
 

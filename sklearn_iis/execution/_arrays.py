@@ -1,14 +1,18 @@
-"""Large arrays, and the files that they may be a map of."""
+"""Sharing data with workers: large arrays apart, in files where they can be mapped."""
 
 import os
+import pickle
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from mmap import mmap
-from typing import Any
+from typing import Any, Literal
 
+import cloudpickle
 import numpy as np
 
-# Smaller arrays are sent with each task; for local processes joblib does the same.
+# Smaller arrays stay in the pickle; joblib has the same bound.
 MIN_BYTES = 2**20
 
 
@@ -22,13 +26,40 @@ def is_large(X: Any) -> bool:
     )
 
 
-def is_map(array: Any) -> bool:
-    """Return whether an array is in a file, or is a part of one that is."""
-    while isinstance(array, np.ndarray):
-        if _is_changed_in_memory(array):
-            return False
-        array = array.base
-    return isinstance(array, mmap)
+def pack(value: Any, share: Callable[[np.ndarray], Any]) -> bytes:
+    """Pickle a value, but for its large arrays."""
+    file = BytesIO()
+    _Pickler(file, share).dump(value)
+    return file.getvalue()
+
+
+def unpack(data: bytes, fetch: Callable[[Any], np.ndarray]) -> Any:
+    """Return what was packed."""
+    return _Unpickler(BytesIO(data), fetch).load()
+
+
+class _Pickler(cloudpickle.Pickler):
+    def __init__(self, file, share):
+        super().__init__(file)
+        self.share = share
+        # The arrays as well, as ids are taken again once they are gone.
+        self.shared: dict[int, tuple[np.ndarray, Any]] = {}
+
+    def persistent_id(self, value):
+        if not is_large(value):
+            return None
+        if id(value) not in self.shared:
+            self.shared[id(value)] = value, self.share(value)
+        return self.shared[id(value)][1]
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file, fetch):
+        super().__init__(file)
+        self.fetch = fetch
+
+    def persistent_load(self, token):
+        return self.fetch(token)
 
 
 class FileNotSeenError(OSError):
@@ -37,7 +68,7 @@ class FileNotSeenError(OSError):
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """Where an array is kept in a file, for processes that see the same file.
+    """The file of an array, for processes that see the same file.
 
     Parameters
     ----------
@@ -54,7 +85,10 @@ class ArrayFile:
         Of the array.
 
     shape : tuple of int
-        Of the array, whose last axis varies fastest.
+        Of the array.
+
+    order : {"C", "F"}, default="C"
+        Whether its last or its first axis varies fastest.
     """
 
     path: str
@@ -62,24 +96,52 @@ class ArrayFile:
     offset: int
     dtype: np.dtype
     shape: tuple[int, ...]
+    order: Literal["C", "F"] = "C"
 
     @classmethod
     def find(cls, array: Any) -> "ArrayFile | None":
-        """Return the file of which an array is a map; None if it is not."""
-        # A part of a map does not know where in the file it is.
+        """Return the file that an array is in, or is a part of; None if it is not."""
+        whole = array
+        while isinstance(whole, np.ndarray) and not isinstance(whole.base, mmap):
+            whole = whole.base
         if (
-            not isinstance(array, np.memmap)
-            or not isinstance(array.base, mmap)
-            or not isinstance(array.filename, str | os.PathLike)
-            or not array.flags.c_contiguous
-            or _is_changed_in_memory(array)
+            not isinstance(whole, np.memmap)
+            or not isinstance(whole.filename, str | os.PathLike)
+            or not array.flags.forc
+            # What is written to such a map does not get to its file.
+            or whole.mode == "c"
         ):
             return None
-        path = os.path.abspath(array.filename)
+        path = os.path.abspath(whole.filename)
         state = _state(path)
         if state is None:
             return None
-        return cls(path, state, array.offset, array.dtype, array.shape)
+        offset = whole.offset + array.ctypes.data - whole.ctypes.data
+        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+        return cls(path, state, offset, array.dtype, array.shape, order)
+
+    @classmethod
+    def store(cls, array: np.ndarray, path: str) -> "ArrayFile":
+        """Return the file of an array, a new one if it is not a map.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        if (file := cls.find(array)) is not None:
+            return file
+        try:
+            np.save(path, array)
+        except OSError as error:
+            raise OSError(
+                f"the {array.nbytes / 2**20:.0f} MB of an array that workers share "
+                f"cannot be written to {os.path.dirname(path)!r} ({error}): free some "
+                "space there, or name another folder by the environment variable TMPDIR"
+            ) from error
+        file = cls.find(np.load(path, mmap_mode="r"))
+        assert file is not None, "what was just written is a map"
+        return file
 
     def is_here(self) -> bool:
         """Return whether this process sees the file."""
@@ -95,18 +157,13 @@ class ArrayFile:
         """
         if not self.is_here():
             raise FileNotSeenError(
-                f"the images of a stage, {self.path!r}, are not seen on "
+                f"the file {self.path!r}, which workers share, is not seen on "
                 f"{platform.node()!r}: have TMPDIR name a folder there that all "
                 "workers share, or that none does"
             )
         return np.memmap(
-            self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape
+            self.path, self.dtype, "r", self.offset, self.shape, self.order
         )
-
-
-def _is_changed_in_memory(array):
-    """Return whether what is written to a map does not get to its file."""
-    return isinstance(array, np.memmap) and array.mode == "c"
 
 
 def _state(path):

@@ -1,77 +1,61 @@
-"""Fitted estimators kept for a while, for later fits to go on from."""
+"""Checkpoints: fitted estimators kept for a while, for later fits to go on from."""
 
 import os
 import pickle
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from shutil import rmtree
+from tempfile import mkstemp
 from typing import Any
 
 import cloudpickle
-import joblib
 import numpy as np
 
+from sklearn_iis._sklearn_compat import without_callbacks
+from sklearn_iis.execution._record import Task
 from sklearn_iis.space import Candidate
 
 
+@dataclass(frozen=True)
 class Checkpoints:
-    """Fitted estimators in a directory, one for each candidate and its training data.
+    """Fitted estimators in a directory of the stage, one per candidate and split.
 
-    They only save time. What cannot be kept, or is not found by a worker that does not
-    share the directory, is fitted from the start.
+    They only save time: a fit starts from the beginning if its checkpoint cannot be
+    saved or loaded, or if its worker does not share the directory.
 
     Parameters
     ----------
     directory : str
-        Where they are kept.
+        The directory.
     """
 
-    def __init__(self, directory: str):
-        self.directory = directory
+    directory: str
 
-    def find(
-        self, estimator: Any, codes: Candidate, resource: str, data: Any
-    ) -> "Checkpoint | None":
-        """Return the checkpoint of a candidate on its training data.
-
-        Parameters
-        ----------
-        estimator : estimator object
-            What is to be fitted, with the parameters of the candidate.
-
-        codes : dict of str to float or int
-            The candidate.
-
-        resource : str
-            The parameter that grows from fit to fit.
-
-        data : object
-            All that the fit depends on besides.
-
-        Returns
-        -------
-        checkpoint : Checkpoint or None
-            None if fits cannot go on, or not all of `data` can be told apart.
-        """
-        warm_start = find_warm_start(estimator, resource)
-        if warm_start is None:
+    def find(self, estimator: Any, task: Task) -> "Checkpoint | None":
+        """Return the checkpoint of an evaluation."""
+        if len(task.params) != 1:
             return None
-        try:
-            name = f"{joblib.hash(codes)}-{joblib.hash(data)}.pickle"
-        except Exception:  # whatever pickling it may raise
-            return None
-        return Checkpoint(Path(self.directory, name), resource, warm_start)
+        (resource,) = task.params
+        with suppress(Exception):  # estimators may raise anything
+            warm_start = find_warm_start(estimator, resource)
+            if warm_start is not None:
+                path = self._folder(task.codes) / f"{task.split}.pickle"
+                return Checkpoint(path, resource, warm_start)
+        return None
 
     def discard(self, codes: Candidate) -> None:
-        """Remove what was saved of a candidate."""
-        for path in Path(self.directory).glob(f"{joblib.hash(codes)}-*"):
-            path.unlink(missing_ok=True)
+        """Remove the checkpoints of a candidate on all splits."""
+        rmtree(self._folder(codes), ignore_errors=True)
+
+    def _folder(self, codes: Candidate) -> Path:
+        """Return the folder of the checkpoints of a candidate."""
+        return Path(self.directory, Task(codes, {}, 0).key.rpartition("-")[0])
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the fitted estimator of a candidate on its training data is kept."""
+    """The place of the fitted estimator of a candidate on a split."""
 
     path: Path
     resource: str
@@ -88,37 +72,22 @@ class Checkpoint:
         return estimator.set_params(**{self.warm_start: True})
 
     def save(self, estimator: Any) -> None:
-        """Save a fitted estimator in place of what was saved before."""
-        # By value what a worker could not import: classes of a script or a notebook.
+        """Save a fitted estimator in place of the one that was saved before."""
         with suppress(Exception):  # whatever pickling it may raise
-            with NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
-                try:
+            self.path.parent.mkdir(exist_ok=True)
+            descriptor, unfinished = mkstemp(dir=self.path.parent)
+            try:
+                with open(descriptor, "wb") as file, without_callbacks(estimator):
+                    # By value what a worker could not import: classes of a script.
                     cloudpickle.dump(estimator, file)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
-            os.replace(file.name, self.path)
+                # Under its name once it is complete, whenever the worker is killed.
+                os.replace(unfinished, self.path)
+            finally:
+                Path(unfinished).unlink(missing_ok=True)
 
 
 def find_warm_start(estimator: Any, resource: str) -> str | None:
-    """Return the parameter by which a fit goes on with that of a smaller resource.
-
-    Parameters
-    ----------
-    estimator : estimator object
-        Perhaps a pipeline.
-
-    resource : str
-        The parameter that grows from fit to fit.
-
-    Returns
-    -------
-    warm_start : str or None
-        The name of the parameter `warm_start` of the step that the resource belongs to.
-        None if there is none, or if going on is not known to give what fitting from
-        the start gives. It is known of `n_estimators`, as scikit-learn's ensembles
-        have it, and of what a step lists in its attribute `warm_start_parameters`.
-    """
+    """Return the parameter by which a fit goes on with that of a smaller resource."""
     owner, separator, name = resource.rpartition("__")
     step = estimator.get_params()[owner] if owner else estimator
     params = step.get_params(deep=False)

@@ -1,12 +1,12 @@
-"""joblib's backend for Dask, such that a search outlives workers, but no error."""
+"""Dask's executor: evaluations outlive workers, and no error is waited for."""
 
-import pickle
-from concurrent.futures import Future
-from contextlib import suppress
-from functools import partial
-from io import BytesIO
-from traceback import format_exc
-from types import SimpleNamespace
+import asyncio
+import os
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 from warnings import catch_warnings, filterwarnings
@@ -14,227 +14,255 @@ from warnings import catch_warnings, filterwarnings
 import cloudpickle
 import distributed
 import numpy as np
-from dask.sizeof import sizeof
-from joblib import parallel_config
-from joblib._dask import DaskDistributedBackend
 
-from sklearn_iis.execution._arrays import MIN_BYTES, ArrayFile, is_large
+from sklearn_iis.execution._arrays import ArrayFile, pack, unpack
+from sklearn_iis.execution._evaluate import Job
+from sklearn_iis.execution._record import Record
+from sklearn_iis.execution._worker import Failure, run_in_worker
+
+# The outcome of an evaluation on a worker that does not see the files of the job.
+NOT_SEEN = "not seen"
 
 
-class DurableBackend(DaskDistributedBackend):
-    """What joblib's backend for Dask does, without what a long search would suffer by.
+class LostError(RuntimeError):
+    """An evaluation is lost, along with its worker or the data it needs."""
 
-    - joblib waits for ever for a task or a result that cannot be pickled, or unpickled,
-      and for what Dask has given up since it killed one worker after another. Here it
-      is an error. After an error, joblib leaves tasks and data where they are.
-    - What joblib has scattered is lost with the workers that have it, and with it all
-      that needs it. Here large arrays come from a task, which Dask repeats, or from a
-      file that all workers see; all else travels with each task.
-    - With a single thread in the cluster, joblib would run everything in the process of
-      the client. Here it never does: what is run may kill its process.
-    - A task that uses joblib itself would wait for all workers, which then begin other
-      tasks; if these wait for what the first one holds, a GPU say, all do so for ever.
-      Here it stays in its process.
 
-    The scheduler need not be able to import what tasks are made of.
+class DaskExecutor:
+    """Runs evaluations on the workers of Dask, never in the process of the client.
+
+    Dask repeats by itself what a worker was lost with: the job, which is the result of
+    a task, and evaluations, which are not to be repeated before it is their turn. An
+    evaluation that has begun leaves a file in the directory of the stage as long as it
+    lasts, by which a repetition is known.
 
     Parameters
     ----------
-    backend : DaskDistributedBackend
-        The user's.
+    backend : joblib.parallel.ParallelBackendBase
+        joblib's backend for Dask, as the user has set it.
+
+    n_jobs : int
+        Has no effect: all threads of the cluster are kept busy.
+
+    Raises
+    ------
+    RuntimeError
+        If there are no workers, and the user waits for none.
     """
 
-    def __init__(self, backend: DaskDistributedBackend):
-        super().__init__(
-            client=backend.client,
-            wait_for_workers_timeout=backend.wait_for_workers_timeout,
-            **backend.submit_kwargs,
+    crash_errors: tuple[type[BaseException], ...] = (
+        LostError,
+        distributed.KilledWorker,
+    )
+    crash_ends_all = False
+
+    def __init__(self, backend: Any, n_jobs: int):
+        self.client = backend.client
+        self.n_workers = backend.effective_n_jobs(n_jobs)
+        if not self.n_workers:
+            raise RuntimeError("Dask has no active worker")
+        self._settings = dict(backend.submit_kwargs)
+        self._scattered = backend.data_futures
+        self._running: set[distributed.Future] = set()
+        # A search within a task of Dask must not keep a thread from running others.
+        self._context = ExitStack()
+        self._context.enter_context(backend.retrieval_context())
+
+    def share(self, job, directory):
+        """Hand a job out to all workers, and wait until they have it.
+
+        Raises
+        ------
+        RuntimeError
+            If workers cannot load it.
+        """
+        shared = _Shared(job, directory)
+        self._hand_out(shared, None)
+        return shared
+
+    def submit(self, handle, task, seconds_left, callback_ctx):
+        """Have a worker evaluate as soon as it is free."""
+        if handle.future.status in ("cancelled", "error"):
+            self._hand_out(handle, handle.future)
+        context = callback_ctx and cloudpickle.dumps(callback_ctx)
+        # The scheduler of Dask need not be able to import what is within.
+        packed = cloudpickle.dumps((task, seconds_left, context))
+        return asyncio.run_coroutine_threadsafe(
+            self._follow(self._submit(handle, packed), handle, packed),
+            self.client.loop.asyncio_loop,
         )
-        self.nesting_level = backend.nesting_level
-        # Data are known by their addresses, so that they have to live.
-        self._handed_out: list[Any] = []
-        self._places: dict[int, Any] = dict(backend.data_futures)
 
-    def effective_n_jobs(self, n_jobs):
-        """Return the number of threads of the cluster, but at least 2 if it has any."""
-        n_threads = super().effective_n_jobs(n_jobs)
-        return n_threads and max(2, n_threads)
+    def restart(self):
+        """Do nothing: Dask starts another worker by itself."""
 
-    def hand_out(self, X: Any) -> None:
-        """Have all workers get what is large, and wait until they have it."""
-        if id(X) in self._places or sizeof(X) <= MIN_BYTES:
-            return
-        file = ArrayFile.find(X)
-        if file is not None and is_true_everywhere(self.client, file.is_here):
-            self._keep(X, file)
-            return
+    def close(self, *, kill=False):
+        """Let go of the evaluations; with `kill`, cancel those under way."""
+        if kill:
+            # The client may be closed by now.
+            with suppress(Exception):
+                self.client.cancel([*self._running])
+        self._running.clear()
+        self._context.close()
+
+    def _submit(self, shared, packed):
+        key = f"evaluate-{uuid4().hex}"
+        future = self.client.submit(
+            evaluate,
+            shared.future,
+            os.path.join(shared.directory, f"{key}.begun"),
+            packed,
+            **self._settings | {"key": key, "pure": False},
+        )
+        self._running.add(future)
+        return future
+
+    async def _follow(self, future, shared, packed) -> Record | Failure:
+        """Wait for an evaluation, in the loop of the client."""
+        while True:
+            source = shared.future
+            try:
+                outcome = await future
+            except (CancelledError, asyncio.CancelledError) as error:
+                if self.client.status != "running":
+                    raise RuntimeError(
+                        "the search has lost its connection to Dask's scheduler"
+                    ) from error
+                raise LostError(str(error)) from error
+            finally:
+                self._running.discard(future)
+            if outcome is None:
+                raise LostError("a worker has died during the evaluation")
+            if outcome != NOT_SEEN:
+                return outcome
+            await asyncio.to_thread(self._hand_out, shared, source)
+            future = self._submit(shared, packed)
+
+    def _hand_out(self, shared, stale):
+        """Have all workers get a job, unless it is no longer the one that is stale."""
+        with shared.lock:
+            if shared.future is not stale:
+                return
+            future = self._send(shared, {} if stale else self._scattered)
+            if (error := future.exception()) is not None:
+                raise RuntimeError(f"workers cannot load the job: {error}") from error
+            # The first evaluations would otherwise wait for the worker that has it.
+            workers = self._settings.get("workers")
+            self.client.replicate(
+                [future], workers=[workers] if isinstance(workers, str) else workers
+            )
+            shared.future = future
+
+    def _send(self, shared, scattered):
+        """Have a task return the job, with large arrays in files if all see them."""
+        sees_directory = is_true_everywhere(
+            self.client, os.path.isdir, shared.directory
+        )
+        arrays: list[Any] = []
+
+        def place(array):
+            file = ArrayFile.find(array)
+            if file is None and sees_directory and id(array) not in scattered:
+                path = os.path.join(shared.directory, f"{uuid4().hex}.npy")
+                file = ArrayFile.store(array, path)
+            if file is None or not is_true_everywhere(self.client, file.is_here):
+                file = None
+            arrays.append(file or scattered.get(id(array), np.asarray(array)))
+            return len(arrays) - 1
+
+        data = pack(shared.job, place)
+        where = {
+            name: setting
+            for name, setting in self._settings.items()
+            if name in ("workers", "allow_other_workers")
+        }
         with catch_warnings():
             # Dask keeps what a task is given.
             filterwarnings("ignore", "Sending large graph", UserWarning)
-            future = self._send(X)
-        # A search within a task of Dask must not keep this one from running.
-        with self.retrieval_context():
-            error = future.exception()
-        if error is not None:
-            raise error
-        # The first tasks would otherwise wait for the worker that has it.
-        workers = self.submit_kwargs.get("workers")
-        self.client.replicate(
-            [future], workers=[workers] if isinstance(workers, str) else workers
-        )
-
-    def let_go(self) -> None:
-        """Have Dask forget what was handed out."""
-        self._handed_out.clear()
-        self._places.clear()
-
-    def submit(self, func, callback=None):
-        """Run a batch of joblib's tasks on a worker."""
-        try:
-            items = [self._pack(item) for item in func.items]
-        except Exception as error:
-            job: Future = Future()
-            job.set_exception(error)
-        else:
-            job = super().submit(SimpleNamespace(items=items), callback)
-        job.add_done_callback(partial(_tell_error, callback))
-        return job
-
-    def retrieve_result_callback(self, out):
-        """Return the results of a batch, or raise the error of one of its tasks."""
-        return [_unpack(*each) for each in super().retrieve_result_callback(out)]
-
-    def abort_everything(self, ensure_ready=True):
-        """Cancel what is under way."""
-
-        async def cancel():
-            # In the loop of the client, behind what was submitted just before.
-            await self.client.cancel(list(self._results), asynchronous=True)
-
-        # The client may be closed by now.
-        with suppress(Exception):
-            self.client.sync(cancel)
-
-    def _pack(self, item):
-        """Return a task of joblib's, apart from what is handed out."""
-        data = BytesIO()
-        pickler = _Pickler(data, self._find_place)
-        pickler.dump(item)
-        return evaluate, (data.getvalue(), *pickler.futures), {}
-
-    def _find_place(self, value):
-        """Return where a worker gets a value from; None if it travels with the task."""
-        place = self._places.get(id(value))
-        return self._send(value) if place is None and is_large(value) else place
-
-    def _send(self, value):
-        where = {
-            name: setting
-            for name, setting in self.submit_kwargs.items()
-            if name in ("workers", "allow_other_workers")
-        }
-        key = f"{type(value).__name__}-{uuid4().hex}"
-        future = self.client.submit(_return, value, key=key, pure=False, **where)
-        self._keep(value, future)
-        return future
-
-    def _keep(self, value, place):
-        self._handed_out.append(value)
-        self._places[id(value)] = place
+            return self.client.submit(
+                LoadedJob, data, *arrays, key=f"share-{uuid4().hex}", **where
+            )
 
 
-def evaluate(data: bytes, *handed_out: Any) -> tuple[bytes, str | None]:
-    """Run, in a worker, a task that a :class:`DurableBackend` has packed.
+@dataclass
+class _Shared:
+    """A job, and the future of what workers have of it."""
 
-    Its name is what Dask's dashboard shows.
+    job: Job
+    directory: str
+    future: Any = None
+    lock: Any = field(default_factory=Lock)
+
+
+class LoadedJob:
+    """A job on a worker of Dask, which all evaluations of the process share.
 
     Parameters
     ----------
     data : bytes
-        The task.
+        The packed job.
 
-    *handed_out : object
+    *arrays : ndarray or ArrayFile
         What it lacks.
-
-    Returns
-    -------
-    result : bytes
-        The result, or the error.
-
-    traceback : str or None
-        Where the error came from; None if there is none.
     """
+
+    def __init__(self, data: bytes, *arrays: Any):
+        self.data = data
+        self.arrays = arrays
+        self._job: Job | None = None
+        self._lock = Lock()
+
+    def __reduce__(self):
+        return LoadedJob, (self.data, *self.arrays)
+
+    def __sizeof__(self):
+        # By which Dask decides where to run what needs it.
+        return len(self.data) + sum(
+            array.nbytes for array in self.arrays if isinstance(array, np.ndarray)
+        )
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether this process sees all files."""
+        return self._job is not None or all(
+            array.is_here() for array in self.arrays if isinstance(array, ArrayFile)
+        )
+
+    def load(self) -> Job:
+        """Return the job, loaded if this process has not done so before."""
+        with self._lock:
+            if self._job is None:
+                self._job = unpack(self.data, self._fetch)
+            return self._job
+
+    def _fetch(self, index):
+        array = self.arrays[index]
+        if isinstance(array, ArrayFile):
+            return array.open()
+        array = array.view()
+        array.flags.writeable = False
+        return array
+
+
+def evaluate(
+    job: LoadedJob, begun: str, packed: bytes
+) -> Record | Failure | str | None:
+    """Evaluate in a worker of Dask; its name is what Dask's dashboard shows."""
     try:
-        function, args, kwargs = _Unpickler(BytesIO(data), handed_out).load()
-        # What joblib's own processes have for what they run by joblib.
-        with parallel_config("threading", n_jobs=1, nesting_level=1):
-            result = function(*args, **kwargs)
-        return cloudpickle.dumps(result), None
-    except BaseException as error:
-        traceback = format_exc()
-        try:
-            return cloudpickle.dumps(error), traceback
-        except Exception:
-            return b"", traceback
+        os.close(os.open(begun, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return None
+    except OSError:
+        pass  # of a machine that does not see the directory
+    try:
+        if not job.is_seen:
+            return NOT_SEEN
+        return run_in_worker(job.load, *cloudpickle.loads(packed))
+    finally:
+        with suppress(OSError):
+            Path(begun).unlink()
 
 
 def is_true_everywhere(client: distributed.Client, function: Any, *args: Any) -> bool:
     """Return whether all workers of Dask return True."""
     answers = client.run(function, *args, on_error="return").values()
     return bool(answers) and all(answer is True for answer in answers)
-
-
-class _Pickler(cloudpickle.Pickler):
-    """Pickles what is handed out by where it is to be found."""
-
-    def __init__(self, file, find_place):
-        super().__init__(file)
-        self.find_place = find_place
-        self.futures = []
-
-    def persistent_id(self, value):
-        place = self.find_place(value)
-        if place is None or isinstance(place, ArrayFile):
-            return place
-        if place not in self.futures:
-            self.futures.append(place)
-        return self.futures.index(place)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, handed_out):
-        super().__init__(file)
-        self.handed_out = handed_out
-
-    def persistent_load(self, place):
-        if isinstance(place, ArrayFile):
-            return place.open()
-        value = self.handed_out[place]
-        if type(value) is np.ndarray:
-            # All tasks of this process have the same one.
-            value = value.view()
-            value.flags.writeable = False
-        return value
-
-
-def _return(value):
-    return value
-
-
-def _unpack(result, traceback):
-    """Return what a task has returned, or raise its error."""
-    if traceback is None:
-        return pickle.loads(result)
-    try:
-        error = pickle.loads(result)
-        error.add_note(f"In a worker of Dask:\n{traceback}")
-    except BaseException:
-        raise RuntimeError(
-            f"a task ended with an error that cannot be pickled:\n{traceback}"
-        ) from None
-    raise error
-
-
-def _tell_error(callback, job):
-    if callback is not None and (error := job.exception()) is not None:
-        callback(error)

@@ -1,4 +1,4 @@
-"""GPUs and processors, shared by the trials of all processes of a machine."""
+"""Slots on GPUs, which the evaluations of all processes of a machine share."""
 
 import gc
 import getpass
@@ -15,19 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 from filelock import FileLock, Timeout
-from joblib.parallel import (
-    MultiprocessingBackend,
-    ThreadingBackend,
-    get_active_backend,
-)
 
-# The value of a parameter that leaves the device to the trial, and its name.
+# The value of a parameter that leaves the device to the evaluation, and its name.
 AUTO = "auto"
 DEVICE = "device"
 
-# How long to wait before it is tried again whether there is a place.
+# How long to wait before it is tried again whether there is a slot.
 POLL_SECONDS = 0.05
 
 # A line of a traceback: from torch's allocator, and from what CUDA allocates itself.
@@ -41,13 +35,7 @@ _loading: ContextVar[str | None] = ContextVar("loading", default=None)
 
 
 def find_auto_devices(estimator: Any) -> list[str]:
-    """Return the parameters of an estimator that leave the device to the trial.
-
-    Parameters
-    ----------
-    estimator : estimator object
-        Perhaps a pipeline.
-    """
+    """Return the parameters of an estimator that leave the device to the evaluation."""
     return [
         name
         for name, value in estimator.get_params(deep=True).items()
@@ -59,36 +47,26 @@ def find_auto_devices(estimator: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Gpus:
-    """The visible GPUs, on which trials take places, in whatever process they run.
+    """The visible GPUs, on which evaluations take slots, in whatever process they run.
 
-    A place is a file lock, so that it is free as soon as its process is gone, and known
+    A slot is a file lock, so that it is free as soon as its process is gone, and known
     to all processes of the user on the machine, whatever has started them.
 
     Parameters
     ----------
     trials_per_gpu : int, default=1
-        The places of each GPU.
+        The slots of each GPU.
     """
 
     trials_per_gpu: int = 1
 
-    def take(self, time_left: Callable[[], float]) -> "Place | None":
-        """Wait for a place on the GPU with the fewest trials, and take it.
-
-        Parameters
-        ----------
-        time_left : callable
-            Returns the seconds that there are to wait.
-
-        Returns
-        -------
-        place : Place or None
-            None if no GPU is visible.
+    def take(self, time_left: Callable[[], float]) -> "GpuSlot | None":
+        """Wait for a slot on the GPU with the fewest evaluations, and take it.
 
         Raises
         ------
         TimeoutError
-            If there was no place in time.
+            If there was no slot in time.
         OSError
             If there can be no locks.
         """
@@ -101,8 +79,8 @@ class Gpus:
     def _try(self, directory, names):
         best_index, best_locks = 0, []
         for index, name in enumerate(names):
-            locks = self._lock_free_places(directory, name)
-            # The fewest trials are the most free places.
+            locks = self._lock_free_slots(directory, name)
+            # The fewest evaluations are the most free slots.
             if len(locks) > len(best_locks):
                 best_index, best_locks, locks = index, locks, best_locks
             for lock in locks:
@@ -112,9 +90,9 @@ class Gpus:
         lock, *others = best_locks
         for other in others:
             other.release()
-        return Place(directory, names[best_index], best_index, lock)
+        return GpuSlot(directory, names[best_index], best_index, lock)
 
-    def _lock_free_places(self, directory, name):
+    def _lock_free_slots(self, directory, name):
         alone = _try_lock(_path_alone(directory, name))
         if alone is None:
             return []
@@ -123,8 +101,8 @@ class Gpus:
         return [lock for lock in map(_try_lock, paths) if lock is not None]
 
 
-class Place:
-    """A place on a GPU that a trial has taken.
+class GpuSlot:
+    """A slot on a GPU that an evaluation has taken.
 
     Parameters
     ----------
@@ -138,7 +116,7 @@ class Place:
         What torch calls it in this process.
 
     lock : filelock.BaseFileLock
-        That of the place.
+        That of the slot.
 
     Attributes
     ----------
@@ -146,7 +124,7 @@ class Place:
         The GPU, as estimators take it.
 
     is_alone : bool
-        Whether there is no other trial on the GPU.
+        Whether there is no other evaluation on the GPU.
     """
 
     def __init__(self, directory: Path, name: str, index: int, lock: Any):
@@ -161,21 +139,16 @@ class Place:
         return f"cuda:{self.index}"
 
     def become_alone(self, time_left: Callable[[], float]) -> None:
-        """Give up the place, wait until no trial is left on the GPU, and keep it so.
-
-        Parameters
-        ----------
-        time_left : callable
-            Returns the seconds that there are to wait.
+        """Give up the slot, wait until the GPU is free, and keep it so.
 
         Raises
         ------
         TimeoutError
-            If that was not in time. No place is left then.
+            If that was not in time. No slot is left then.
         OSError
             If there can be no locks.
         """
-        # Whoever waits holds no place: two who do this at once wait for the others, and
+        # Whoever waits holds no slot: two who do this at once wait for the others, and
         # then one for the other.
         self.give_back()
         try:
@@ -186,7 +159,7 @@ class Place:
         self.is_alone = True
 
     def give_back(self) -> None:
-        """Free the memory that is no longer used, then the place."""
+        """Free the memory that is no longer used, then the slot."""
         try:
             # Another process cannot have what torch keeps for this one.
             self._free_memory()
@@ -196,17 +169,17 @@ class Place:
     def _try_alone(self):
         alone = _path_alone(self.directory, self.name)
         # The first one keeps newcomers away; then the others leave, one by one. They
-        # may be of a search with more places.
+        # may be of a search with more slots.
         for path in [alone, *self.directory.glob(f"{self.name}.[0-9]*.lock")]:
             if path not in self._locks and (lock := _try_lock(path)) is not None:
                 self._locks[path] = lock
             if alone not in self._locks:
                 return None
-        places = self.directory.glob(f"{self.name}.[0-9]*.lock")
-        return True if self._locks.keys() >= {alone, *places} else None
+        slots = self.directory.glob(f"{self.name}.[0-9]*.lock")
+        return True if self._locks.keys() >= {alone, *slots} else None
 
     def _free_memory(self):
-        # With errors of the GPU that a trial has made, torch refuses everything.
+        # With errors of the GPU that an evaluation has made, torch refuses everything.
         with suppress(RuntimeError):
             free_memory(self.index)
 
@@ -216,14 +189,7 @@ class Place:
 
 
 def free_memory(index: int | None = None) -> None:
-    """Free what is no longer used, also what torch keeps of it for later.
-
-    Parameters
-    ----------
-    index : int, default=None
-        The GPU that was used; None means torch's current one, which it otherwise takes
-        memory on.
-    """
+    """Free what is no longer used, also what torch keeps of it for later."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -238,13 +204,7 @@ def is_out_of_gpu_memory(error: str) -> bool:
 
 @contextmanager
 def loading_on(device: str | None) -> Iterator[None]:
-    """Load networks on a device, wherever they were when they were pickled.
-
-    Parameters
-    ----------
-    device : str or None
-        None leaves it to the network.
-    """
+    """Load networks on a device, wherever they were when they were pickled."""
     token = _loading.set(device)
     try:
         yield
@@ -255,33 +215,6 @@ def loading_on(device: str | None) -> Iterator[None]:
 def loading_device() -> str | None:
     """Return the device to load networks on, if there is one."""
     return _loading.get()
-
-
-@contextmanager
-def divided_threads(n_jobs: int | None) -> Iterator[None]:
-    """Divide torch's threads among the workers that have those of this process.
-
-    That is joblib's threads, and processes that are forked from this one. loky tells
-    its workers by itself, and so do Dask and Ray.
-
-    Parameters
-    ----------
-    n_jobs : int or None
-        As joblib takes it.
-    """
-    torch = sys.modules.get("torch")
-    backend, _ = get_active_backend()
-    inherits = isinstance(backend, ThreadingBackend | MultiprocessingBackend)
-    n_workers = joblib.effective_n_jobs(n_jobs) if inherits else 1
-    if torch is None or n_workers == 1:
-        yield
-        return
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(min(n_threads, max(1, joblib.cpu_count() // n_workers)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _name_visible_gpus() -> list[str]:
@@ -343,7 +276,7 @@ def _wait(directory, attempt, time_left):
             if result is not None:
                 return result
         if time_left() <= 0:
-            raise TimeoutError("there was no place on a GPU in time")
+            raise TimeoutError("there was no slot on a GPU in time")
         time.sleep(POLL_SECONDS)
 
 

@@ -1,5 +1,6 @@
-"""What a fit that is under way tells the trial it belongs to, and hears from it."""
+"""The monitor of a fit: its epochs, its time, and whether it should go on."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,42 +11,63 @@ _current: ContextVar["Monitor | None"] = ContextVar("monitor", default=None)
 
 
 class Monitor:
-    """Follows a fit: its history, its time, and whether it should go on.
+    """Follows a fit that trains in epochs, and tells it when to stop.
 
     Parameters
     ----------
-    end : float, default=inf
-        When the fit has to end, in seconds since the epoch.
+    seconds : float, default=inf
+        The time that the fit may take.
 
     should_stop : callable, default=None
-        Called as `should_stop(epoch, score)` after each epoch that has a score.
+        Called as `should_stop(epoch, score)` after each epoch that has a score, counted
+        from 1.
 
     Attributes
     ----------
     history : list of dict
-        What was told of each epoch.
+        What the fit told of each epoch.
 
     stopped : bool
-        Whether the fit was told to stop.
+        Whether the pruner told the fit to stop.
 
     late : bool
-        Whether it was still going on when it had to end.
+        Whether the fit was still going on when its time was up.
+
+    error : OSError or None
+        The error by which the storage failed, which is none of the candidate's.
     """
 
     def __init__(
         self,
-        end: float = float("inf"),
+        seconds: float = math.inf,
         should_stop: Callable[[int, float], bool] | None = None,
     ):
-        self.end = end
         self.should_stop = should_stop
         self.history: list[dict[str, Any]] = []
         self.stopped = False
         self.late = False
+        self.error: OSError | None = None
+        self.limit(seconds)
+
+    def limit(self, seconds: float) -> None:
+        """Set the time that the fit may take from now on.
+
+        Parameters
+        ----------
+        seconds : float
+            The time.
+        """
+        self._end = time.monotonic() + seconds
 
     def check_time(self) -> None:
-        """Raise a TimeoutError if the fit should have ended."""
-        if time.time() > self.end:
+        """Raise an error if the time is up; to be called between two batches.
+
+        Raises
+        ------
+        TimeoutError
+            If the fit should have ended. It must leave `fit`.
+        """
+        if time.monotonic() > self._end:
             self.late = True
             raise TimeoutError("the time for this fit is up")
 
@@ -63,12 +85,15 @@ class Monitor:
         Returns
         -------
         stop : bool
-            Whether the fit should stop, and keep what was learned.
+            Whether `fit` should end, and keep what it has learned.
         """
         self.history = history
-        if score is not None and self.should_stop is not None:
-            self.stopped = self.stopped or self.should_stop(len(history), score)
-        return self.stopped
+        if score is not None and self.should_stop is not None and not self.stopped:
+            try:
+                self.stopped = self.should_stop(len(history), score)
+            except OSError as error:
+                self.error = error
+        return self.stopped or self.error is not None
 
 
 @contextmanager
@@ -82,5 +107,30 @@ def monitored(monitor: Monitor) -> Iterator[None]:
 
 
 def current_monitor() -> Monitor | None:
-    """Return the monitor of the trial that is running here, if there is one."""
+    """Return the monitor of the evaluation that runs in this thread, if there is one.
+
+    An estimator that trains in epochs calls it in its `fit`: `check_time()` between two
+    batches, and `end_epoch(history, score)` after each epoch, so that a search can stop
+    it by `timeout`, `trial_timeout` and `pruner`.
+
+    Returns
+    -------
+    monitor : Monitor or None
+        None outside a search.
+
+    Examples
+    --------
+    >>> from sklearn_iis import current_monitor
+    >>> def train(n_epochs):
+    ...     history = []
+    ...     for epoch in range(n_epochs):
+    ...         score = 1 - 0.5**epoch  # of an epoch's training
+    ...         history.append({"valid_acc": score})
+    ...         monitor = current_monitor()
+    ...         if monitor is not None and monitor.end_epoch(history, score):
+    ...             break
+    ...     return history
+    >>> len(train(3))
+    3
+    """
     return _current.get()

@@ -1,18 +1,18 @@
-"""Which hyperparameters matter, at which size, and pictures of a search."""
+"""Inspecting a fitted search: importance of hyperparameters, displays, a report."""
 
-from sklearn_iis.inspection.anova._functional_anova import functional_anova
-from sklearn_iis.inspection.anova._importance import (
+from sklearn_iis.inspection._importance import (
     ImportanceResult,
     hyperparameter_importance,
     hyperparameter_marginal,
 )
-from sklearn_iis.inspection.anova._ranges import RangesDisplay
+from sklearn_iis.inspection.anova._functional_anova import functional_anova
 from sklearn_iis.inspection.displays._convergence import ConvergenceDisplay
-from sklearn_iis.inspection.displays._importance_display import ImportanceDisplay
-from sklearn_iis.inspection.displays._marginal_display import (
+from sklearn_iis.inspection.displays._importance import ImportanceDisplay
+from sklearn_iis.inspection.displays._marginal import (
     MarginalDisplay,
     PairMarginalDisplay,
 )
+from sklearn_iis.inspection.displays._ranges import RangesDisplay
 from sklearn_iis.inspection.report import write_report
 
 __all__ = [

@@ -1,66 +1,69 @@
-"""What there is to inspect of a fitted search: its stages, each with its space."""
+"""A fitted search as inspection sees it: its stages, each with its space."""
 
 import difflib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_iis._results import metric_names
+from sklearn_iis.execution._text import printable
 from sklearn_iis.inspection.anova._functional_anova import MIN_SAMPLES
 from sklearn_iis.space import Candidate, Continuous, Discrete, SearchSpace
 
+# Characters of a size in pictures and sentences; the rest is cut.
+MAX_SIZE = 24
+
 
 class NothingToShowError(ValueError):
-    """The search is fitted, but has too few candidates for what is asked."""
+    """The search is fitted, but has too few candidates, or values not to be drawn."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The candidates of a stage, or of a search that has no stages.
-
-    Parameters
-    ----------
-    index : int
-        Which stage it is, from 0.
-
-    size : object
-        The size of its images; None if there are no sizes.
-
-    label : str
-        What the stage is called in tables and pictures: its size, if it has one of its
-        own.
-
-    space : SearchSpace
-        What was searched.
-
-    candidates : list of dict
-        The candidates, in codes.
-
-    results : dict of str to ndarray
-        The columns of `cv_results_`, of this stage only.
-    """
+    """The candidates of a stage, or of a search that has no stages."""
 
     index: int
-    size: Any
-    label: str
+    size: Any  # None if there are no sizes
+    is_unique: bool  # whether no other stage has that size
     space: SearchSpace
-    candidates: list[Candidate]
-    results: dict[str, Any]
+    candidates: list[Candidate]  # in codes
+    results: dict[str, Any]  # the rows of `cv_results_` that are of this stage
 
     @property
+    def size_text(self) -> str:
+        """The size as it is written, not too long."""
+        text = printable(self.size)
+        return text if len(text) <= MAX_SIZE else f"{text[: MAX_SIZE - 3]}..."
+
+    @property
+    def label(self) -> str:
+        """Name in tables and pictures: the size, if no other stage has it."""
+        if self.size is None:
+            return f"stage {self.index}"
+        if self.is_unique:
+            return self.size_text
+        return f"{self.size_text} (stage {self.index})"
+
+    @cached_property
     def failed(self) -> np.ndarray:
-        """Which candidates failed, as a mask: they have an error, or no score."""
+        """Mask of the candidates that failed: they have an error, or no score."""
         scores = [
             self.results[f"mean_test_{metric}"] for metric in metric_names(self.results)
         ]
         failed = ~np.isfinite(np.array(scores, dtype=float)).any(axis=0)
-        error = self.results.get("error")
-        return failed if error is None else failed | (error != None)  # noqa: E711
+        return failed | [error is not None for error in self.errors]
+
+    @cached_property
+    def errors(self) -> list[str | None]:
+        """Traceback of each candidate that failed, as far as the search keeps them."""
+        errors = self.results.get("error", [None] * len(self.candidates))
+        return [error if isinstance(error, str) else None for error in errors]
 
     @property
     def n_splits(self) -> int:
@@ -74,53 +77,26 @@ class Stage:
     @property
     def seconds(self) -> np.ndarray:
         """Time of fitting and scoring each candidate, summed over the splits."""
-        means = [self.results[f"mean_{what}_time"] for what in ("fit", "score")]
-        # What failed early has no time of scoring.
+        means = [self.results[f"mean_{kind}_time"] for kind in ("fit", "score")]
+        # Candidates that failed early have no time of scoring.
         return self.n_splits * np.nan_to_num(np.array(means, dtype=float)).sum(axis=0)
 
     def scores(self, metric: str) -> np.ndarray:
-        """Return the mean test scores; NaN for candidates that failed.
-
-        Parameters
-        ----------
-        metric : str
-            Which scores.
-        """
+        """Return the mean test scores; NaN for candidates that failed."""
         scores = self.results[f"mean_test_{metric}"].astype(float)
         return np.where(self.failed | ~np.isfinite(scores), np.nan, scores)
 
 
 @dataclass(frozen=True)
 class Observations:
-    """What functional ANOVA is fitted to: points of the unit cube, and their scores.
+    """Points of the unit cube with their scores, for functional ANOVA."""
 
-    Parameters
-    ----------
-    stage : int or "all"
-        Which stage they are of.
-
-    size : object
-        The size of its images; None if there are no sizes, or several.
-
-    label : str
-        What the stage is called.
-
-    dimensions : dict of str to dimension
-        The columns.
-
-    codes : ndarray of shape (n_candidates, n_dimensions)
-        Points of the unit cube; NaN for layers that a candidate does not have.
-
-    scores : ndarray of shape (n_candidates,)
-        Mean test scores of candidates that did not fail.
-    """
-
-    stage: int | str
-    size: Any
+    stage: int | str  # or "all"
+    size: Any  # None if there are no sizes, or several
     label: str
-    dimensions: dict[str, Continuous | Discrete]
-    codes: np.ndarray
-    scores: np.ndarray
+    dimensions: dict[str, Continuous | Discrete]  # the columns
+    codes: np.ndarray  # (n_candidates, n_dimensions); NaN for layers that are missing
+    scores: np.ndarray  # (n_candidates,), of candidates that did not fail
 
     def find(self, name: str) -> int:
         """Return the column of a hyperparameter, or raise an error."""
@@ -138,46 +114,59 @@ def check_searched(name: str, names: Sequence[str]) -> None:
 
 
 def get_stages(search: Any) -> list[Stage]:
-    """Return the stages of a fitted search.
+    """Return the stages of a fitted search of which there are results.
 
-    Parameters
-    ----------
-    search : estimator object
-        A fitted `IISSearchCV`, one of its stages, or another search of scikit-learn's
-        kind whose `param_distributions` or `param_grid` is one dict of frozen
-        scipy.stats distributions and lists: it is one stage.
-
-    Returns
-    -------
-    stages : list of Stage
-        Those of which there are results.
+    That is an `IISSearchCV`, one of its stages, or another search of scikit-learn's
+    kind that tells its space: it is one stage.
     """
     check_is_fitted(search, "cv_results_")
     results = search.cv_results_
-    if hasattr(search, "stages_"):
-        return [
-            Stage(
-                index,
-                search.sizes_[index],
-                _label(search.sizes_, index),
-                space,
-                [space.active(codes) for codes in stage.cv_results_["params"]],
-                _select_rows(results, results["stage"] == index),
-            )
-            for index, (stage, space) in enumerate(
-                zip(search.stages_, search.spaces_, strict=True)
-            )
-        ]
-    space, candidates = _get_candidates(search)
-    rows = np.ones(len(candidates), dtype=bool)
-    return [Stage(0, None, "stage 0", space, candidates, _select_rows(results, rows))]
+    if not hasattr(search, "stages_"):
+        space, candidates = _get_candidates(search)
+        rows = np.ones(len(candidates), dtype=bool)
+        results = _select_rows(results, rows)
+        return [Stage(0, None, True, space, candidates, results)]
+    return [
+        Stage(
+            index,
+            search.sizes_[index],
+            search.sizes_.count(search.sizes_[index]) == 1,
+            space,
+            [space.active(codes) for codes in stage.candidates_],
+            _select_rows(results, results["stage"] == index),
+        )
+        for index, (stage, space) in enumerate(
+            zip(search.stages_, search.spaces_, strict=True)
+        )
+    ]
 
 
-def _label(sizes, index):
-    size = sizes[index]
-    if size is None:
-        return f"stage {index}"
-    return f"{size}" if sizes.count(size) == 1 else f"{size} (stage {index})"
+def _get_candidates(search):
+    """Return the space and the candidates, in codes, of a search without stages."""
+    if hasattr(search, "candidates_") and hasattr(search, "space"):  # one of ours
+        space = search.space
+        if not isinstance(space, SearchSpace):
+            space = SearchSpace(space)
+        return space, [space.active(codes) for codes in search.candidates_]
+    for attribute in ("param_distributions", "param_grid"):
+        values = getattr(search, attribute, None)
+        if isinstance(values, Mapping):
+            space = SearchSpace(values)
+            params = search.cv_results_["params"]
+            return space, [space.encode(candidate) for candidate in params]
+    raise TypeError(
+        f"{type(search).__name__} does not tell its space as one dict of frozen "
+        "scipy.stats distributions and lists, in param_distributions or param_grid; "
+        "IISSearchCV does, with one stage for any estimator"
+    )
+
+
+def _select_rows(results, rows):
+    return {
+        name: np.asarray(values, dtype=object if name == "params" else None)[rows]
+        for name, values in results.items()
+        if not name.startswith("param_")
+    }
 
 
 def choose_metric(search: Any, metric: str | None) -> str:
@@ -187,39 +176,17 @@ def choose_metric(search: Any, metric: str | None) -> str:
         refit = getattr(search, "refit", None)
         return refit if isinstance(refit, str) and refit in metrics else metrics[0]
     if metric not in metrics:
-        raise ValueError(f"metric={metric!r} was not measured, only {metrics} were")
+        raise ValueError(f"there are no scores of metric={metric!r}, only of {metrics}")
     return metric
 
 
 def observe_stages(
     stages: Sequence[Stage], stage: int | str | None, metric: str
 ) -> list[Observations]:
-    """Return the observations of each stage, or of one, or of all together.
+    """Return the observations of one stage, of all together ("all"), or of each (None).
 
-    Parameters
-    ----------
-    stages : list of Stage
-        All stages of a search.
-
-    stage : int, "all" or None
-        Which one; None means each, but for those that have too few candidates, of which
-        there is a warning.
-
-    metric : str
-        Which scores.
-
-    Returns
-    -------
-    observations : list of Observations
-        At least one.
-
-    Raises
-    ------
-    ValueError
-        If the stage does not exist.
-
-    NothingToShowError
-        If there are too few candidates.
+    Of each, those with too few candidates are left out, with a warning. Raises
+    ValueError if the stage does not exist, NothingToShowError if none is left.
     """
     groups: list[Sequence[Stage]]
     if stage is None:
@@ -251,42 +218,17 @@ def observe_stages(
 
 
 def observe(stages: Sequence[Stage], metric: str) -> Observations:
-    """Return the candidates of one stage, or of several, as points and scores.
+    """Return the candidates of successive stages as points, and their scores.
 
-    What else they differ in are further columns, `size` and `n_resources`: the size of
-    the images, and how many resources they were measured with.
-
-    Parameters
-    ----------
-    stages : list of Stage
-        Successive stages. The first one's space is the unit cube.
-
-    metric : str
-        Which scores.
-
-    Returns
-    -------
-    observations : Observations
-        Without the candidates that failed.
-
-    Raises
-    ------
-    NothingToShowError
-        If no hyperparameter has more than one value.
+    The space of the first stage is the unit cube. Further columns, `size` and
+    `n_resources`, are for other differences of the candidates. Raises
+    NothingToShowError if no hyperparameter has more than one value.
     """
     space = stages[0].space
     candidates = [codes for stage in stages for codes in stage.candidates]
     columns = [space.to_unit_cube(candidates)]
     dimensions = dict(space.dimensions)
-    conditions = {
-        "size": [stage.size for stage in stages for _ in stage.candidates],
-        "n_resources": [
-            n
-            for stage in stages
-            for n in stage.results.get("n_resources", [None] * len(stage.candidates))
-        ],
-    }
-    for name, values in conditions.items():
+    for name, values in _get_conditions(stages).items():
         # Sizes are in order already, from stage to stage; and may be pairs.
         levels = list(dict.fromkeys(values))
         if name != "size" and None not in levels:
@@ -316,34 +258,13 @@ def observe(stages: Sequence[Stage], metric: str) -> Observations:
     )
 
 
-def get_trial(search: Any) -> Any:
-    """Return what decodes the candidates of a stage of ours; None of other searches."""
-    trial = getattr(search, "estimator", None)
-    is_trial = isinstance(getattr(trial, "space", None), SearchSpace)
-    return trial if is_trial and hasattr(trial, "decode") else None
-
-
-def _get_candidates(search):
-    results = search.cv_results_
-    trial = get_trial(search)
-    if trial is not None:
-        space = trial.space
-        return space, [space.active(codes) for codes in results["params"]]
-    for attribute in ("param_distributions", "param_grid"):
-        values = getattr(search, attribute, None)
-        if isinstance(values, Mapping):
-            space = SearchSpace(values)
-            return space, [space.encode(params) for params in results["params"]]
-    raise TypeError(
-        f"{type(search).__name__} does not tell its space as one dict of frozen "
-        "scipy.stats distributions and lists, in param_distributions or param_grid; "
-        "IISSearchCV does, with one stage for any estimator"
-    )
-
-
-def _select_rows(results, rows):
+def _get_conditions(stages):
+    """Return the size and the resources that each candidate was evaluated with."""
     return {
-        name: np.asarray(values, dtype=object if name == "params" else None)[rows]
-        for name, values in results.items()
-        if not name.startswith("param_")
+        "size": [stage.size for stage in stages for _ in stage.candidates],
+        "n_resources": [
+            n
+            for stage in stages
+            for n in stage.results.get("n_resources", [None] * len(stage.candidates))
+        ],
     }

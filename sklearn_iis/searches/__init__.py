@@ -1,11 +1,12 @@
 """Hyperparameter searches over a search space, each a scikit-learn search."""
 
+from dataclasses import fields
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
 
-from sklearn.model_selection._search import BaseSearchCV
-
-from sklearn_iis.searches._base import BaseStageSearchCV
+from sklearn_iis._sklearn_compat import BaseSearchCV
+from sklearn_iis.searches._base import Evaluator, Sampler, SamplerSearchCV, Search
 from sklearn_iis.space import Candidate, SearchSpace
 
 # The name that IISSearchCV knows a search by, its class, and the module of that. The
@@ -24,7 +25,10 @@ SEARCHES = {
 EXTRAS = {"tpe": "Optuna", "smac": "SMAC3"}
 
 __all__ = [
-    "BaseStageSearchCV",
+    "Evaluator",
+    "Sampler",
+    "SamplerSearchCV",
+    "Search",
     "SearchFactory",
     "get_search",
     *(SEARCHES[name][0] for name in SEARCHES if name not in EXTRAS),
@@ -32,38 +36,41 @@ __all__ = [
 
 
 class SearchFactory(Protocol):
-    """What makes a search: the class of one, or any function like it."""
+    """Makes a search: the class of one, or any function like it."""
 
     def __call__(  # noqa: D102
         self,
         estimator: Any,
         space: SearchSpace,
         *,
-        n_iter: int,
-        seeds: list[Candidate],
+        n_iter: int | None,
+        initial_candidates: list[Candidate],
         **settings: Any,
     ) -> BaseSearchCV: ...
 
 
-def get_search(search: str | SearchFactory) -> SearchFactory:
+def get_search(search: str | type[Sampler] | SearchFactory) -> SearchFactory:
     """Return what makes a search.
 
     Parameters
     ----------
-    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband"} or \
-            callable
-        The name of a search, or what is returned as it is.
+    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband"}, \
+            subclass of Sampler, or callable
+        The name of a search, a class of samplers, or what is returned as it is.
 
     Returns
     -------
     make_search : callable
-        Called as `make_search(estimator, space, n_iter=..., seeds=..., **settings)`.
+        Called as `make_search(estimator, space, n_iter=..., initial_candidates=...,
+        **settings)`.
 
     Raises
     ------
     ImportError
         If the library of the search is not installed; it names the extra that does so.
     """
+    if isinstance(search, type) and issubclass(search, Sampler):
+        return partial(_make_sampler_search, search)
     if not isinstance(search, str):
         return search
     class_name, module = SEARCHES[search]
@@ -76,6 +83,16 @@ def get_search(search: str | SearchFactory) -> SearchFactory:
             f"search={search!r} needs {EXTRAS[search]}, which cannot be imported "
             f"({error}); to install it: pip install 'sklearn-iis[{search}]'"
         ) from error
+
+
+def _make_sampler_search(sampler, estimator, space, **settings):
+    """Return the search of a sampler; settings that it lacks are the sampler's."""
+    names = {field.name for field in fields(SamplerSearchCV)}
+    own = {name: value for name, value in settings.items() if name in names}
+    params = {name: value for name, value in settings.items() if name not in names}
+    return SamplerSearchCV(
+        estimator, space, sampler=sampler, sampler_params=params, **own
+    )
 
 
 def __getattr__(name):

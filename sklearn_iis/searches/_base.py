@@ -1,142 +1,211 @@
-"""What all stages share: seeds first, an exact budget, nothing measured twice."""
+"""The base of all searches: initial candidates first, an exact budget, no repeats."""
 
+import math
 import numbers
 import warnings
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from copy import copy, deepcopy
-from typing import Any
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass
+from operator import attrgetter
+from typing import Any, ClassVar
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
-from sklearn_iis.execution._tickets import Ticket
-from sklearn_iis.searches._stream import Proposer, Stream
-from sklearn_iis.space import Candidate, SearchSpace, as_key
+from sklearn_iis._files import workspace
+from sklearn_iis._plan import FitCall, Stage
+from sklearn_iis._results import make_results, metric_names, report_failures
+from sklearn_iis._sklearn_compat import BaseSearchCV, Interval, fit_context
+from sklearn_iis.execution._checkpoints import Checkpoints
+from sklearn_iis.execution._deadline import DeadlineReached, NothingFinishedError
+from sklearn_iis.execution._executors import running_executor
+from sklearn_iis.execution._record import Row
+from sklearn_iis.execution._scheduler import Scheduler
+from sklearn_iis.space import Candidate, SearchSpace, as_key, distinct
 
-# What a budget may be exceeded by, as sums of fractions are inexact.
+# Floating-point tolerance of the budget.
 ROUNDING = 1e-9
 
+# How many proposals in a row may be repeats before a candidate is drawn at random.
+PATIENCE = 3
 
-class BaseStageSearchCV(BaseSearchCV):
+
+class Sampler(ABC):
+    """Proposes candidates one by one, by the scores of others.
+
+    A class of samplers can be given to :class:`~sklearn_iis.IISSearchCV` as `search`:
+    it is called as `sampler(space, random_state=..., **search_params)` once a stage.
+
+    Examples
+    --------
+    A search around the best candidate so far:
+
+    >>> from scipy.stats import uniform
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn_iis import IISSearchCV
+    >>> from sklearn_iis.searches import Sampler
+    >>> class HillClimbing(Sampler):
+    ...     def __init__(self, space, *, random_state, width=0.1):
+    ...         self.space, self.rng, self.width = space, random_state, width
+    ...         self.best, self.best_score = None, -float("inf")
+    ...
+    ...     def ask(self):
+    ...         if self.best is None:
+    ...             return None  # one at random
+    ...         moved = {
+    ...             c: v + self.rng.normal(0, self.width) for c, v in self.best.items()
+    ...         }
+    ...         return self.space.project(moved)
+    ...
+    ...     def tell(self, candidate, score):
+    ...         if score > self.best_score:
+    ...             self.best, self.best_score = candidate, score
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0]] * 5, [0.0, 1.0, 2.0, 3.0] * 5
+    >>> search = IISSearchCV(
+    ...     Ridge(),
+    ...     {"alpha": uniform(0, 10)},
+    ...     search=HillClimbing,
+    ...     n_iter=9,
+    ...     random_state=0,
+    ... )
+    >>> len(search.fit(X, y).cv_results_["params"])
+    9
+    """
+
+    @abstractmethod
+    def ask(self) -> Candidate | None:
+        """Return the next candidate, in codes; None to have one drawn at random.
+
+        It may have codes of layers beyond its depths, and may repeat another one.
+        """
+
+    @abstractmethod
+    def tell(self, candidate: Candidate, score: float) -> None:
+        """Learn the score of a candidate.
+
+        Parameters
+        ----------
+        candidate : dict of str to float or int
+            Its active codes. It may be one that was not asked for.
+
+        score : float
+            The mean of the scores on all splits; NaN if it failed.
+        """
+
+    def expect(self, candidate: Candidate) -> None:  # noqa: B027
+        """Learn that a candidate is being evaluated that was not asked for."""
+
+
+@dataclass(eq=False, repr=False)
+class Search(BaseSearchCV):
     """Base class of searches over a :class:`~sklearn_iis.SearchSpace`.
 
-    A subclass implements :meth:`_search`; it may inherit from another search besides.
-    The search measures `seeds` first and then exactly as many further
-    candidates as `n_iter` leaves, none twice.
+    A subclass implements :meth:`run`; it may inherit from another search besides. It is
+    a search of scikit-learn's kind by itself, and a stage of
+    :class:`~sklearn_iis.IISSearchCV`. It evaluates as many candidates as `n_iter` says,
+    `initial_candidates` first, none twice.
 
     Parameters
     ----------
     estimator : estimator object
-        Its `set_params` takes a candidate in codes.
+        Its parameters are searched.
 
     space : SearchSpace
         Where the candidates come from.
 
     n_iter : int, default=10
-        Number of candidates, seeds included.
+        Number of candidates, the initial ones included. None, for as many as there is
+        time for, is for stages of a search with a `timeout` only.
 
-    seeds : list of dict, default=None
-        Candidates, in codes, to be measured first.
+    initial_candidates : list of dict, default=None
+        Candidates, in codes, to be evaluated first.
 
-    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
-        As in :class:`~sklearn.model_selection.RandomizedSearchCV`. If there are several
-        metrics, the first one guides the search.
+    scoring, n_jobs, refit, cv, verbose, error_score, return_train_score
+        As in :class:`~sklearn.model_selection.RandomizedSearchCV`. Of several metrics
+        the one named by `refit` guides the search, or the first one.
+
+    pre_dispatch : int or str, default=None
+        Evaluations in flight, such as "2*n_jobs". None means what suits the search: as
+        many as there are workers, or one more.
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray or list
+        As in `RandomizedSearchCV`, with the column `error`: the traceback of what
+        failed, or None.
+
+    candidates_ : list of dict
+        The candidates in the rows of `cv_results_`, in codes.
     """
 
-    _parameter_constraints: dict = {
+    estimator: Any
+    space: SearchSpace
+    _: KW_ONLY
+    n_iter: int | None = 10
+    initial_candidates: list[Candidate] | None = None
+    scoring: Any = None
+    n_jobs: int | None = None
+    refit: Any = True
+    cv: Any = None
+    verbose: int = 0
+    pre_dispatch: int | str | None = None
+    random_state: Any = None
+    error_score: Any = np.nan
+    return_train_score: bool = False
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseSearchCV._parameter_constraints,
         "space": [SearchSpace],
-        "n_iter": [Interval(numbers.Integral, 1, None, closed="left")],
-        "seeds": [list, None],
+        "n_iter": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "initial_candidates": [list, None],
+        "pre_dispatch": [numbers.Integral, str, None],
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        n_iter=10,
-        seeds=None,
-        scoring=None,
-        n_jobs=None,
-        refit=False,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-    ):
-        self.estimator = estimator
-        self.space = space
-        self.n_iter = n_iter
-        self.seeds = seeds
-        self.scoring = scoring
-        self.n_jobs = n_jobs
-        self.refit = refit
-        self.cv = cv
-        self.verbose = verbose
-        self.pre_dispatch = pre_dispatch
-        self.random_state = random_state
-        self.error_score = error_score
-        self.return_train_score = return_train_score
+    # Evaluations in flight, unless `pre_dispatch` says so.
+    default_pre_dispatch: ClassVar[str] = "n_jobs"
 
-    # How many tasks joblib is given ahead, unless `pre_dispatch` says so.
-    tasks_ahead = "2*n_jobs"
+    # Whether a larger budget makes another plan from the start: then what was evaluated
+    # before is of use only where it is part of the plan.
+    replans_on_budget_change: ClassVar[bool] = False
 
-    # Whether a larger budget makes another plan from the start, rather than more of the
-    # same: then what was measured before is of use only where it is part of the plan.
-    plans_ahead = False
+    # Whether it can go on until the time is up, without a number of candidates.
+    is_unlimited: ClassVar[bool] = True
 
-    # A search of another library may do things of its own there.
-    fit = BaseSearchCV.fit
+    # Parameters that all candidates of a stage share, such as the size.
+    fixed_params: ClassVar[dict[str, Any]] = {}
 
-    @abstractmethod
-    def _search(
-        self, evaluate: "Evaluation", random_state: np.random.RandomState
-    ) -> None:
-        """Propose candidates until there is no budget left.
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether it proposes a candidate whenever a worker is free."""
+        return False
 
-        Parameters
-        ----------
-        evaluate : Evaluation
-            Call it with a list of candidates; `evaluate.remaining` is the budget left.
-            What is left of it when this method returns goes to :meth:`_spend_rest`.
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the same scores give the same candidates, whoever is first."""
+        return not self.is_asynchronous or effective_n_jobs(self.n_jobs) == 1
 
-        random_state : RandomState instance
-            Determines the candidates.
-        """
+    @property
+    def n_startup(self) -> int:
+        """How many candidates come before those that others' scores decide on."""
+        return 10 if self.n_iter is None else min(10, -(-self.n_iter // 3))
 
-    def _spend_rest(
-        self, evaluate: "Evaluation", random_state: np.random.RandomState
-    ) -> None:
-        """Spend the budget that the search left: on candidates at random."""
-        evaluate(
-            self.space.sample(
-                evaluate.remaining,
-                random_state=random_state,
-                exclude=evaluate.candidates,
-            )
-        )
-        if evaluate.remaining:
-            warnings.warn(
-                f"n_iter={self.n_iter} candidates are asked for, but no more than "
-                f"{len(evaluate.candidates)} different ones were found in the space",
-                stacklevel=3,
-            )
+    @property
+    def n_evaluations(self) -> int | None:
+        """How many rows are planned; None if that is a matter of time."""
+        return self.n_iter
 
     def check_budget(self) -> None:
-        """Raise an error if the settings are wrong, or `n_iter` does not suffice.
+        """Raise an error if a setting is wrong, or `n_iter` does not suffice.
 
-        Nothing is measured for it, so that a search in stages can tell at once.
+        Nothing is evaluated for it, so that a search in stages can tell at once.
 
         Raises
         ------
@@ -144,82 +213,173 @@ class BaseStageSearchCV(BaseSearchCV):
             If a setting, or the budget for this space, is not valid.
         """
         self._validate_params()
+        if self.n_iter is None and not self.is_unlimited:
+            raise ValueError(
+                f"{type(self).__name__} needs a number of candidates, n_iter, as it "
+                "plans them all before the first one is evaluated"
+            )
 
-    @property
-    def n_evaluations(self) -> int:
-        """How many evaluations are planned, those of all splits counting as one."""
-        return self.n_iter
+    @abstractmethod
+    def run(self, evaluate: "Evaluator", random_state: np.random.RandomState) -> None:
+        """Propose candidates until there is no budget left.
 
-    @property
-    def depends_on_timing(self) -> bool:
-        """Whether what is proposed depends on which worker is free first."""
-        return self._proposes_singly and effective_n_jobs(self.n_jobs) > 1
+        Parameters
+        ----------
+        evaluate : Evaluator
+            Evaluates them. What is left of the budget when this method returns goes to
+            candidates at random.
 
-    @property
-    def _proposes_singly(self) -> bool:
-        return False
+        random_state : RandomState instance
+            Determines the candidates.
+        """
 
-    def _format_results(self, candidate_params, n_splits, out, more_results=None):
-        # What was a ticket is a candidate by now.
-        candidates = [dict(candidate) for candidate in candidate_params]
-        return super()._format_results(candidates, n_splits, out, more_results)
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, **params):
+        """Search, then fit the best candidate on all data.
 
-    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or sequence of length n_samples
+            What the estimator takes.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets.
+
+        **params : dict of str to object
+            As in :class:`~sklearn.model_selection.RandomizedSearchCV`.
+
+        Returns
+        -------
+        self : Search
+            The fitted search.
+        """
         self.check_budget()
+        if self.n_iter is None:
+            raise ValueError("n_iter=None is for the stages of a search with a timeout")
+        call = FitCall(self, X, y, params)
+        with workspace() as directory, running_executor(self.n_jobs) as executor:
+            call.begin_callbacks(1)
+            with call.task(
+                "search", max_subtasks=None, sequential_subtasks=False
+            ) as context:
+                job = call.make_job(self.space, checkpoints=Checkpoints(directory))
+                self.run_stage(Stage(job, executor, directory, context))
+        report_failures(self.cv_results_["error"], type(self).__name__)
+        call.finish()
+        return self
+
+    def run_stage(self, stage: Stage) -> None:
+        """Run the search as a stage, and set its results, whatever ends it.
+
+        Parameters
+        ----------
+        stage : Stage
+            What is evaluated, and where.
+
+        Raises
+        ------
+        NothingFinishedError
+            If the deadline came before any result.
+        """
+        scheduler = stage.make_scheduler(self.pre_dispatch or self.default_pre_dispatch)
+        evaluate = Evaluator(self, scheduler)
         rng = check_random_state(self.random_state)
-        search_ctx = callback_ctx.subcontext(
-            task_name="search",
-            max_subtasks=self.n_evaluations * self.n_splits_,
-            sequential_subtasks=False,
-        ).call_on_fit_task_begin(estimator=self)
-        evaluate = Evaluation(self, evaluate_candidates, search_ctx)
-        # With nothing to choose there is one candidate, and nothing to search.
-        if self.space.dimensions:
-            self._search(evaluate, rng)
-        self._spend_rest(evaluate, rng)
-        search_ctx.call_on_fit_task_end(estimator=self)
+        with setting_results(self, stage, scheduler):
+            # With nothing to choose there is one candidate, and nothing to search.
+            if self.space.dimensions:
+                self.run(evaluate, rng)
+                scheduler.finish()
+            self._spend_rest(evaluate, rng)
 
-    def _check_refit_for_multimetric(self, scores):
-        # The first metric guides the search, which need not be refitted.
-        pass
+    def _spend_rest(
+        self, evaluate: "Evaluator", random_state: np.random.RandomState
+    ) -> None:
+        """Spend the budget that is left on candidates at random."""
+        evaluate(
+            self.space.draw(random_state=random_state, exclude=evaluate.candidates)
+        )
+        if self.n_iter is not None and evaluate.remaining:
+            warnings.warn(
+                f"n_iter={self.n_iter} candidates are asked for, but no more than "
+                f"{len(evaluate.candidates)} different ones were found in the space",
+                stacklevel=3,
+            )
 
 
-class Evaluation:
-    """Measures candidates, each once, as long as there is a budget.
+@dataclass(eq=False, repr=False, kw_only=True)
+class SamplerSearchCV(Search):
+    """A search whose candidates a :class:`Sampler` proposes.
 
     Parameters
     ----------
-    search : BaseStageSearchCV
-        The search that it is for.
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
+    pre_dispatch, random_state, error_score, return_train_score
+        See :class:`Search`.
 
-    evaluate_candidates : callable
-        What scikit-learn passes to `_run_search`.
+    sampler : type
+        The class of samplers, called as `sampler(space, random_state=...,
+        **sampler_params)`.
 
-    callback_ctx : CallbackContext
-        Of the whole search, for scikit-learn's callbacks.
+    sampler_params : dict, default=None
+        Further arguments.
+
+    n_points : int, default=None
+        Candidates proposed at once, and evaluated in parallel. None means one by one,
+        each when a worker is free for it.
     """
 
-    def __init__(
-        self,
-        search: BaseStageSearchCV,
-        evaluate_candidates: Callable[..., dict[str, Any]],
-        callback_ctx: Any,
-    ):
+    sampler: Any = None
+    sampler_params: dict[str, Any] | None = None
+    n_points: int | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **Search._parameter_constraints,
+        "sampler": [callable],
+        "sampler_params": [dict, None],
+        "n_points": [Interval(numbers.Integral, 1, None, closed="left"), None],
+    }
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether it proposes a candidate whenever a worker is free."""
+        return self.n_points is None
+
+    def run(self, evaluate: "Evaluator", random_state: np.random.RandomState) -> None:
+        """Spend the budget on what the sampler asks for."""
+        sampler = self.sampler(
+            self.space, random_state=random_state, **(self.sampler_params or {})
+        )
+        evaluate.stream(sampler, random_state, n_points=self.n_points)
+
+
+class Evaluator:
+    """Evaluates candidates, each once, as long as there is a budget.
+
+    Parameters
+    ----------
+    search : Search
+        The search that it is for.
+
+    scheduler : Scheduler
+        Evaluates rows.
+
+    """
+
+    def __init__(self, search: Search, scheduler: Scheduler):
         self.search = search
-        self.evaluate_candidates = evaluate_candidates
-        self.callback_ctx = callback_ctx
-        self._scores: dict[tuple[tuple[str, float], ...], float] = {}
-        self._spent: float = 0
+        self.scheduler = scheduler
+        self._rows: dict[tuple[tuple[str, Any], ...], Row] = {}
+        self._spent: float = 0  # stays an int unless there are fractions
 
     @property
     def candidates(self) -> list[Candidate]:
-        """What was measured so far, in its order: codes, and further parameters."""
-        return [dict(key) for key in self._scores]
+        """The candidates so far, in their order: codes, and further parameters."""
+        return [row.codes | row.params for row in self._rows.values()]
 
     @property
     def scores(self) -> np.ndarray:
-        """Their scores by the metric that guides the search; NaN for what failed."""
-        return np.array(list(self._scores.values()), dtype=float)
+        """Their guiding scores; NaN for what failed or is under way."""
+        return np.array([_score(row) for row in self._rows.values()], dtype=float)
 
     @property
     def worst(self) -> float | None:
@@ -229,13 +389,15 @@ class Evaluation:
 
     @property
     def remaining(self) -> float:
-        """What is left of the budget: if each costs 1, the number of candidates."""
-        return self.search.n_iter - self._spent
+        """The budget that is left: if each costs 1, the number of candidates."""
+        return (
+            math.inf if self.search.n_iter is None else self.search.n_iter - self._spent
+        )
 
     @property
-    def can_stream(self) -> bool:
-        """Whether somebody tells a score before those of all candidates are known."""
-        return getattr(self.search.scoring, "address", None) is not None
+    def n_workers(self) -> int:
+        """How many evaluations run at once."""
+        return self.scheduler.executor.n_workers
 
     def __call__(
         self,
@@ -245,17 +407,18 @@ class Evaluation:
         cost: float = 1,
         **columns: Any,
     ) -> np.ndarray:
-        """Measure those of the candidates that were not measured before.
+        """Evaluate those of the candidates that were not evaluated before.
 
         Parameters
         ----------
-        candidates : list of dict
+        candidates : iterable of dict
             Candidates, in codes, perhaps with codes of layers beyond their depths. If
-            there are more than the remaining budget, the first ones are measured.
+            there are more than the remaining budget, the first ones are evaluated. An
+            iterator is asked for each when a worker is free for it.
 
         params : dict of str to object, default=None
-            A further parameter of the estimator, the same for all of them. The same
-            candidate with another value is another measurement.
+            Further parameters of the estimator, the same for all of them. The same
+            candidate with another value is another one.
 
         cost : float, default=1
             What each of them costs of the budget.
@@ -269,102 +432,200 @@ class Evaluation:
         scores : ndarray of shape (n_candidates,)
             The scores; NaN for what failed, or was beyond the budget.
         """
-        active = self.search.space.active
-        keys = [as_key(active(codes) | (params or {})) for codes in candidates]
-        new = [key for key in dict.fromkeys(keys) if key not in self._scores]
-        new = new[: int(self.remaining / cost + ROUNDING)]
-        if new:
-            scores = self._measure([dict(key) for key in new], cost, columns)
-            self._scores |= zip(new, scores, strict=True)
-        return np.array([self._scores.get(key, np.nan) for key in keys])
+        keys = []
+        for codes in candidates:
+            codes = self.search.space.active(codes)
+            keys.append(as_key(codes | (params or {})))
+            if keys[-1] in self._rows:
+                self.scheduler.take()  # an iterator may repeat itself for ever
+                continue
+            if self.remaining + ROUNDING >= cost:
+                self.scheduler.wait_for_room()
+                self._submit(codes, params, cost, columns)
+            if self.remaining + ROUNDING < cost and isinstance(candidates, Iterator):
+                break  # it may be endless
+        self.scheduler.finish()
+        return np.array([_score(self._rows.get(key)) for key in keys])
 
-    def follow(
+    def stream(
         self,
-        proposer: Proposer,
+        sampler: Sampler,
         random_state: np.random.RandomState,
         *,
         n_points: int | None = None,
     ) -> None:
-        """Spend the budget on what a proposer asks for.
+        """Spend the budget on the initial candidates, and on what a sampler asks for.
 
         Parameters
         ----------
-        proposer : Proposer
-            Decides on candidates.
+        sampler : Sampler
+            Proposes candidates.
 
         random_state : RandomState instance
-            Determines what is measured in place of a proposal that was made before.
+            Determines what is evaluated in place of a proposal that repeats another.
 
         n_points : int, default=None
-            Candidates that are proposed at once, and measured before the next ones are
+            Candidates that are proposed at once, and evaluated before the next ones are
             proposed. None means one by one, each when a worker is free for it.
         """
-        search = self.search
-        spare = search.space.sample(
-            int(self.remaining),
-            # Most of them are not needed, and must not change what is proposed.
-            random_state=deepcopy(random_state),
-            exclude=self.candidates,
+        stream = _Stream(self, sampler, random_state)
+        n_proposed = 0
+        while self.remaining + ROUNDING >= 1:
+            if n_points is None:
+                self.scheduler.wait_for_room(stream.tell)
+            elif n_proposed == n_points:
+                # In their order, whichever worker was first.
+                rows: list[Row] = []
+                self.scheduler.finish(rows.append)
+                for row in sorted(rows, key=attrgetter("number")):
+                    stream.tell(row)
+                n_proposed = 0
+            codes = stream.propose()
+            if codes is None:
+                break
+            self._submit(codes)
+            n_proposed += 1
+        self.scheduler.finish(stream.tell)
+
+    def partial(self, candidates: Iterable[Candidate]) -> list[float | None]:
+        """Evaluate candidates until all are under way, and a worker is free.
+
+        Parameters
+        ----------
+        candidates : iterable of dict
+            Candidates, in codes.
+
+        Returns
+        -------
+        scores : list of float or None
+            The scores that are known by then, NaN for what failed; None for what is
+            under way, or beyond the budget.
+        """
+        keys = []
+        for codes in candidates:
+            codes = self.search.space.active(codes)
+            keys.append(as_key(codes))
+            if keys[-1] not in self._rows and self.remaining + ROUNDING >= 1:
+                self.scheduler.wait_for_room()
+                self._submit(codes)
+        self.scheduler.wait_for_room()
+        rows = [self._rows.get(key) for key in keys]
+        return [
+            row.score if row is not None and row.is_complete else None for row in rows
+        ]
+
+    def forget(self, candidates: Iterable[Candidate]) -> None:
+        """Drop the checkpoints of candidates."""
+        checkpoints = self.scheduler.job.checkpoints
+        if checkpoints is not None:
+            for codes in candidates:
+                checkpoints.discard(codes)
+
+    def find(self, codes: Candidate) -> Row | None:
+        """Return the row of a candidate, complete or not; None if it is new."""
+        return self._rows.get(as_key(codes))
+
+    def _submit(self, codes, params=None, cost=1, columns=None):
+        params = params or {}
+        row = Row(codes, self.scheduler.n_splits, params, columns or {})
+        self._rows[as_key(codes | params)] = row
+        self._spent += cost
+        self.scheduler.submit(row)
+
+
+class _Stream:
+    """New candidates: the initial ones, what a sampler asks for, or at random."""
+
+    def __init__(self, evaluate, sampler, random_state):
+        self.evaluate = evaluate
+        self.sampler = sampler
+        space = evaluate.search.space
+        self.active = space.active
+        initial = evaluate.search.initial_candidates or []
+        self.initial = deque(distinct(map(space.active, initial)))
+        # Most of them are not needed, and must not change what is proposed.
+        self.spare = space.draw(
+            random_state=deepcopy(random_state), exclude=evaluate.candidates
         )
-        stream = Stream(
-            proposer,
-            active=search.space.active,
-            known=self._scores.copy(),
-            spare=spare,
-            n_splits=search.n_splits_,
-        )
-        if n_points is None and not self.can_stream:
-            n_points = effective_n_jobs(search.n_jobs)
-        if n_points is None:
-            with stream.listening(search.scoring.address):
-                self._follow_at_once(stream, len(spare))
-            return
-        for start in range(0, len(spare), n_points):
-            n_candidates = min(n_points, len(spare) - start)
-            candidates = [stream.propose() for _ in range(n_candidates)]
-            stream.learn(candidates, self(candidates))
 
-    def _follow_at_once(self, stream, n_candidates):
-        tickets = [Ticket(stream.decide) for _ in range(n_candidates)]
-        if not tickets:
-            return
-        try:
-            scores = self._measure(tickets, cost=1, columns={})
-        except Exception:
-            if stream.error is not None:
-                raise stream.error from None
-            raise
-        self._scores |= zip(map(as_key, tickets), scores, strict=True)
-        stream.learn()
+    def tell(self, row):
+        """Tell the sampler a score."""
+        self.sampler.tell(row.codes, row.score)
 
-    def _measure(self, candidates, cost, columns):
-        """Return the scores of candidates, each of which is new."""
-        self._spent += cost * len(candidates)
-        offset = len(self._scores) * self.search.n_splits_
-        results = self.evaluate_candidates(
-            candidates,
-            more_results={name: [v] * len(candidates) for name, v in columns.items()},
-            callback_ctx=_OffsetContext(self.callback_ctx, offset),
-        )
-        metric = next(key for key in results if key.startswith("mean_test_"))
-        scores = np.array(results[metric])
-        # `error_score` may be a number; it is no score to be guided by.
-        scores[[error is not None for error in results.get("error", ())]] = np.nan
-        return scores[-len(candidates) :]
+    def propose(self):
+        """Return a new candidate; None if the space holds no more."""
+        while self.initial:
+            codes = self.initial.popleft()
+            if self.evaluate.find(codes) is None:
+                self.sampler.expect(codes)
+                return codes
+        for _ in range(PATIENCE):
+            proposal = self.sampler.ask()
+            if proposal is None:
+                break
+            codes = self.active(proposal)
+            row = self.evaluate.find(codes)
+            if row is None:
+                return codes
+            if row.is_complete:
+                self.tell(row)
+        new = (codes for codes in self.spare if self.evaluate.find(codes) is None)
+        codes = next(new, None)
+        if codes is not None:
+            self.sampler.expect(codes)
+        return codes
 
 
-class _OffsetContext:
-    """A callback context that counts its subtasks on from those of former batches.
+@contextmanager
+def setting_results(
+    search: BaseSearchCV, stage: Stage, scheduler: Scheduler
+) -> Iterator[None]:
+    """Give a search its results, whatever ends the block; the deadline may.
 
-    Each subtask gets a parent of its own. With a common one, that knows all of them,
-    each task that is pickled for a worker would hold them all.
+    Parameters
+    ----------
+    search : BaseSearchCV
+        The search of the stage.
+
+    stage : Stage
+        What is evaluated.
+
+    scheduler : Scheduler
+        What evaluates it.
+
+    Raises
+    ------
+    NothingFinishedError
+        If the deadline came before any result.
+
+    ValueError
+        If there is no result otherwise.
     """
+    is_late = False
+    try:
+        yield
+    except DeadlineReached:
+        is_late = True
+    finally:
+        if rows := scheduler.complete_rows:
+            _set_results(search, stage, rows)
+    if not rows and is_late:
+        raise NothingFinishedError("the time was up before a candidate was evaluated")
+    if not rows:
+        raise ValueError(f"{type(search).__name__} evaluated no candidate")
 
-    def __init__(self, callback_ctx, offset):
-        self.callback_ctx = callback_ctx
-        self.offset = offset
 
-    def subcontext(self, *, task_name, task_id):
-        parent = copy(self.callback_ctx)
-        parent._children_map = {}
-        return parent.subcontext(task_name=task_name, task_id=self.offset + task_id)
+def _set_results(search, stage, rows):
+    job = stage.job
+    search.n_splits_ = rows[0].n_splits
+    search.candidates_ = [row.codes for row in rows]
+    params = [job.space.decode(r.codes) | job.fixed | r.params for r in rows]
+    search.cv_results_ = make_results(search, rows, params, can_prune=stage.can_prune)
+    # A callable that returns one number has no name for it.
+    search.multimetric_ = isinstance(search.scoring, list | tuple | dict) or (
+        metric_names(search.cv_results_) != ["score"]
+    )
+
+
+def _score(row):
+    return row.score if row is not None and row.is_complete else math.nan

@@ -1,15 +1,16 @@
 """Bayesian search: scikit-optimize's BayesSearchCV."""
 
 import warnings
-from collections import deque
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 from joblib import parallel_config
+from scipy.optimize import OptimizeResult
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval
 from skopt import BayesSearchCV, Optimizer
 from skopt.learning import GaussianProcessRegressor
 from skopt.learning.gaussian_process.kernels import WhiteKernel
@@ -17,13 +18,14 @@ from skopt.space import Categorical, Integer, Real
 from skopt.utils import point_asdict, point_aslist
 from threadpoolctl import threadpool_limits
 
-from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
+from sklearn_iis._sklearn_compat import Interval
+from sklearn_iis.searches._base import Evaluator, Sampler, Search
 from sklearn_iis.space import Candidate, Continuous, as_key
 
 # A step of the Gaussian process takes time in the cube of the number of candidates.
 MAX_GAUSSIAN_PROCESS = 150
 
-# What it warns of, and nobody can do anything about.
+# Warnings of scikit-optimize that a user can do nothing about.
 SURROGATE_WARNINGS = (
     "The objective has been evaluated",
     "The optimal value found for dimension",
@@ -38,27 +40,29 @@ EXTRA_TREES = {
 }
 
 
-class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
+@dataclass(eq=False, repr=False, kw_only=True)
+class StageBayesSearchCV(Search, BayesSearchCV):
     """Bayesian search by scikit-optimize's `BayesSearchCV`.
 
     Parameters
     ----------
-    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
     pre_dispatch, random_state, error_score, return_train_score
-        See :class:`BaseStageSearchCV`.
+        See :class:`Search`.
 
     n_points : int, default=None
-        Candidates proposed at once, and measured in parallel. None means one by one,
-        each when a worker is free for it, so that what is proposed depends on which
-        candidates are done by then: set it for candidates that are the same for any
-        `n_jobs`. To keep workers busy, `n_points` times the number of splits should be
-        `n_jobs` at least.
+        Candidates proposed at once, and evaluated in parallel. None means one by one,
+        each when a worker is free for it, so that proposals depend on which candidates
+        are done by then: set it for candidates that are the same for any `n_jobs`. To
+        keep workers busy, `n_points` times the number of splits should be `n_jobs` at
+        least.
 
     optimizer_kwargs : dict, default=None
         Parameters of :class:`skopt.Optimizer`. By default the expected improvement is
         maximised, `base_estimator` is a Gaussian process as long as there are no more
         than 150 candidates and extra trees beyond, and `n_initial_points`, which are
-        drawn at random, are a third of `n_iter`, at most 10. Seeds count among them.
+        drawn at random, are a third of `n_iter`, at most 10. Initial candidates count
+        among them.
 
     Attributes
     ----------
@@ -66,86 +70,43 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
         The result of the last surrogate; empty if none was needed.
     """
 
-    _parameter_constraints: dict = {
-        **BaseStageSearchCV._parameter_constraints,
+    n_points: int | None = None
+    optimizer_kwargs: dict[str, Any] | None = None
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Search._parameter_constraints,
         "n_points": [Interval(Integral, 1, None, closed="left"), None],
         "optimizer_kwargs": [dict, None],
     }
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        n_iter=10,
-        seeds=None,
-        n_points=None,
-        optimizer_kwargs=None,
-        scoring=None,
-        n_jobs=None,
-        refit=False,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-    ):
-        super().__init__(
-            estimator,
-            space,
-            n_iter=n_iter,
-            seeds=seeds,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.n_points = n_points
-        self.optimizer_kwargs = optimizer_kwargs
+    # One more than there are workers, as proposing takes a while.
+    default_pre_dispatch: ClassVar[str] = "n_jobs+1"
 
     @property
-    def search_spaces(self):
+    def is_asynchronous(self) -> bool:
+        """Whether it proposes a candidate whenever a worker is free."""
+        return self.n_points is None
+
+    @property
+    def search_spaces(self) -> dict[str, Real | Integer | Categorical]:
         """The dimensions, as scikit-optimize wants them."""
         return {
             name: _make_dimension(name, dimension)
             for name, dimension in self.space.dimensions.items()
         }
 
-    # One more than there are workers, as proposing takes a while.
-    tasks_ahead = "n_jobs+1"
-
-    @property
-    def _proposes_singly(self):
-        return self.n_points is None
-
-    def _search(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
-    ) -> None:
-        settings = dict(self.optimizer_kwargs or {})
-        n_initial = settings.pop("n_initial_points", min(10, -(-self.n_iter // 3)))
-        initial = list(self.seeds or [])
-        initial += self.space.sample(
-            n_initial - len(initial), random_state=random_state, exclude=initial
-        )
-        proposer = _BayesProposer(self, settings, random_state)
-        if self.n_points is None:
-            proposer.initial.extend(initial)
-        else:
-            for codes, score in zip(initial, evaluate(initial), strict=True):
-                proposer.tell(self.space.active(codes), score)
+    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
+        """Evaluate what scikit-optimize proposes."""
+        seed = random_state.randint(2**31)
+        sampler = _OptimizerSampler(self, np.random.RandomState(seed))
         with warnings.catch_warnings():
-            # Here, and not for each proposal, as those are made in several threads.
+            # Here, and not for each proposal, as other threads may be evaluating.
             for message in SURROGATE_WARNINGS:
                 warnings.filterwarnings("ignore", message)
-            evaluate.follow(proposer, random_state, n_points=self.n_points)
-        optimizer = proposer.optimizer
-        self._optim_results = [optimizer.get_result()] if optimizer else []
+            try:
+                evaluate.stream(sampler, random_state, n_points=self.n_points)
+            finally:
+                self._optim_results = sampler.results
 
     def _make_optimizer(self, settings, random_state):
         self.optimizer_kwargs_ = {
@@ -163,43 +124,37 @@ class StageBayesSearchCV(BaseStageSearchCV, BayesSearchCV):
         return optimizer
 
 
-class _BayesProposer:
-    """An optimizer of scikit-optimize that is told anew of all candidates each time.
+class _OptimizerSampler(Sampler):
+    """An optimizer of scikit-optimize that is told anew of all candidates each time."""
 
-    Parameters
-    ----------
-    search : StageBayesSearchCV
-        Makes optimizers.
-
-    settings : dict of str to object
-        Theirs.
-
-    random_state : RandomState instance
-        Theirs.
-    """
-
-    def __init__(self, search, settings, random_state):
+    def __init__(self, search: StageBayesSearchCV, random_state: np.random.RandomState):
         self.search = search
-        self.settings = settings
-        self.random_state = random_state
         self.space = search.space
-        self.initial: deque[Candidate] = deque()
+        self.random_state = random_state
+        self.settings = dict(search.optimizer_kwargs or {})
+        self.n_initial = self.settings.pop("n_initial_points", search.n_startup)
         self.optimizer: Optimizer | None = None
         self._surrogate: dict | None = None
         # The last Gaussian process with a kernel of its own, and its number of scores.
         self._fitted: tuple[int, GaussianProcessRegressor] | None = None
         self._scores: dict[tuple, float] = {}
-        # What is being measured.
+        # The candidates that are under way.
         self._pending: dict[tuple, None] = {}
 
+    @property
+    def results(self) -> list[OptimizeResult]:
+        """The result of the last surrogate; empty if none was needed."""
+        if self.optimizer is None or not self.optimizer.yi:
+            return []
+        return [self.optimizer.get_result()]
+
     def ask(self) -> Candidate | None:
-        if self.initial:
-            codes = self.initial.popleft()
-        elif not np.isfinite([*self._scores.values()]).any():
+        n_candidates = len(self._scores) + len(self._pending)
+        has_score = np.isfinite([*self._scores.values()]).any()
+        if n_candidates < self.n_initial or not has_score:
             return None
-        else:
-            codes = self._propose()
-        self._pending[as_key(self.space.active(codes))] = None
+        codes = self._propose()
+        self.expect(self.space.active(codes))
         return codes
 
     def expect(self, candidate: Candidate) -> None:
@@ -212,7 +167,7 @@ class _BayesProposer:
     def _propose(self):
         """Return a proposal, by the constant liar strategy (Ginsbourger et al. 2010).
 
-        What is being measured is taken to be as good as the best so far.
+        Candidates under way are taken to be as good as the best so far.
         """
         candidates = [dict(key) for key in (*self._scores, *self._pending)]
         surrogate = _surrogate(len(candidates))
@@ -223,7 +178,7 @@ class _BayesProposer:
             )
         optimizer, spaces = self.optimizer, self.search.search_spaces
         points = [point_aslist(spaces, self.space.complete(c)) for c in candidates]
-        # The scores of what failed follow the worst one, so all are told anew.
+        # Failed candidates follow the worst score, so all are told anew.
         scores = np.array([*self._scores.values()])
         losses = list(-np.where(np.isnan(scores), np.nanmin(scores), scores))
         losses += [min(losses)] * len(self._pending)

@@ -4,55 +4,55 @@ import math
 import random
 import sys
 import warnings
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
-from threading import Semaphore, Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.dummy import DummyClassifier
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_genetic import GASearchCV
 from sklearn_genetic.space.base import BaseDimension
 from sklearn_genetic.utils.tools import novelty_scorer
 
-from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
-from sklearn_iis.space import Candidate, SearchSpace, as_key
+from sklearn_iis._sklearn_compat import Interval, StrOptions
+from sklearn_iis.searches._base import Evaluator, Search
+from sklearn_iis.space import Candidate, as_key
 
-# Returns the score of each candidate: NaN for what failed, None if it is not known yet.
-Measure = Callable[[list[Candidate]], Sequence[float | None]]
+# Returns the score of each candidate: NaN if it failed, None if it is not known yet.
+EvaluateCandidates = Callable[[list[Candidate]], Sequence[float | None]]
 
-# The fitness of what failed before anything has a score. It must be finite.
+# The fitness of failed candidates before anything has a score. It must be finite.
 NO_SCORE = -1e100
 
 # After so many populations without a new candidate the rest is left to chance.
 PATIENCE = 100
 
 
-class StageGASearchCV(BaseStageSearchCV):
+@dataclass(eq=False, repr=False, kw_only=True)
+class StageGASearchCV(Search):
     """Genetic search by sklearn-genetic-opt's `GASearchCV`.
 
-    `GASearchCV` evolves the candidates; they are measured by scikit-learn. Individuals
-    that stand for a candidate measured before get its score and cost nothing.
+    `GASearchCV` only evolves the candidates. Individuals that stand for a candidate
+    evaluated before get its score and cost nothing.
 
     With several workers a generation of "eaMuPlusLambda" does not wait for its slowest
     individuals: once a worker is free and all of them are under way, the next
-    generation begins. What has no score by then counts as the median of those that
-    have, until it gets one.
+    generation begins. Individuals without a score count as the median of those that
+    have one, until they get theirs.
 
     Parameters
     ----------
-    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
     pre_dispatch, random_state, error_score, return_train_score
-        See :class:`BaseStageSearchCV`.
+        See :class:`Search`.
 
     population_size : int, default=None
         Individuals that survive a generation. None means the square root of `n_iter`,
         at least 4, and as many as there are workers, but at most half of `n_iter`,
-        unless `synchronous`. If there are more seeds, the best of them survive.
+        unless `synchronous`; without `n_iter`, as many as there are workers, at least
+        10. If there are more initial candidates, the best of them survive.
 
     crossover_probability, mutation_probability : float, default=0.2 and 0.8
         How often an individual comes from two others, or has a hyperparameter drawn
@@ -74,8 +74,16 @@ class StageGASearchCV(BaseStageSearchCV):
         always do.
     """
 
-    _parameter_constraints: dict = {
-        **BaseStageSearchCV._parameter_constraints,
+    population_size: int | None = None
+    crossover_probability: float = 0.2
+    mutation_probability: float = 0.8
+    tournament_size: int = 3
+    elitism: bool = True
+    algorithm: str = "eaMuPlusLambda"
+    synchronous: bool = False
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Search._parameter_constraints,
         "population_size": [Interval(Integral, 2, None, closed="left"), None],
         "crossover_probability": [Interval(Real, 0, 1, closed="both")],
         "mutation_probability": [Interval(Real, 0, 1, closed="both")],
@@ -85,100 +93,60 @@ class StageGASearchCV(BaseStageSearchCV):
         "synchronous": ["boolean"],
     }
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        n_iter=10,
-        seeds=None,
-        population_size=None,
-        crossover_probability=0.2,
-        mutation_probability=0.8,
-        tournament_size=3,
-        elitism=True,
-        algorithm="eaMuPlusLambda",
-        synchronous=False,
-        scoring=None,
-        n_jobs=None,
-        refit=False,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-    ):
-        super().__init__(
-            estimator,
-            space,
-            n_iter=n_iter,
-            seeds=seeds,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.population_size = population_size
-        self.crossover_probability = crossover_probability
-        self.mutation_probability = mutation_probability
-        self.tournament_size = tournament_size
-        self.elitism = elitism
-        self.algorithm = algorithm
-        self.synchronous = synchronous
-
-    tasks_ahead = "n_jobs"
-
     @property
-    def _proposes_singly(self):
-        # What is late could not get its place back in the other algorithms.
+    def is_asynchronous(self) -> bool:
+        """Whether generations do not wait for their slowest individuals."""
+        # A late individual could not get its place back in the other algorithms.
         return not self.synchronous and self.algorithm == "eaMuPlusLambda"
 
-    def _search(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
-    ) -> None:
+    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
+        """Evaluate one generation after the other."""
         generator = _GlobalRandom(random_state.randint(2**31))
-        search = self._make_search(random_state)
-        if self._proposes_singly and evaluate.can_stream:
-            with _Generations(search, self.space, generator) as proposer:
-                evaluate.follow(proposer, random_state)
-            return
+        search = self._make_search(evaluate.n_workers, random_state)
+        seen: set[tuple] = set()
+        n_idle = 0
 
-        def measure(candidates):
-            n_before = evaluate.remaining
-            # What the estimator does with the global generator is its own affair.
-            with generator.swapped():
-                scores = evaluate(candidates)
-            if not evaluate.remaining:
+        def evaluate_generation(candidates):
+            nonlocal n_idle
+            keys = {as_key(self.space.active(codes)) for codes in candidates}
+            n_idle = n_idle + 1 if keys <= seen else 0
+            seen.update(keys)
+            if n_idle > PATIENCE:
                 raise _SearchEnds
-            patience.count(is_idle=evaluate.remaining == n_before)
+            # The global generator is the estimator's while it is fitted.
+            with generator.swapped():
+                if self.is_asynchronous:
+                    scores = evaluate.partial(candidates)
+                else:
+                    scores = evaluate(candidates)
+            if evaluate.remaining <= 0:
+                raise _SearchEnds
             return scores
 
-        patience = _Patience()
         with generator.swapped():
-            search.run(measure)
+            search.run(evaluate_generation)
 
-    def _make_search(self, random_state):
-        seeds = [self.space.complete(codes) for codes in self.seeds or []]
-        n_workers = effective_n_jobs(self.n_jobs) if self._proposes_singly else 1
-        population_size = self.population_size or max(
-            4, math.isqrt(self.n_iter), min(n_workers, self.n_iter // 2)
-        )
+    def _find_population_size(self, n_workers: int) -> int:
+        """Return how many individuals survive a generation."""
+        if self.population_size is not None:
+            return self.population_size
+        if not self.is_asynchronous:
+            n_workers = 1
+        if self.n_iter is None:
+            return max(10, n_workers)
+        return max(4, math.isqrt(self.n_iter), min(n_workers, self.n_iter // 2))
+
+    def _make_search(self, n_workers, random_state):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*only one parameter", UserWarning)
             return _PopulationGASearchCV(
-                # It measures nothing itself.
+                # It evaluates nothing itself.
                 DummyClassifier(),
                 param_grid={
                     name: _Gene(dimension, random_state)
                     for name, dimension in self.space.dimensions.items()
                 },
-                population_size=population_size,
+                population_size=self._find_population_size(n_workers),
                 generations=sys.maxsize,
                 crossover_probability=self.crossover_probability,
                 mutation_probability=self.mutation_probability,
@@ -187,23 +155,30 @@ class StageGASearchCV(BaseStageSearchCV):
                 algorithm=self.algorithm,
                 refit=False,
                 verbose=False,
-                warm_start_configs=seeds,
+                warm_start_configs=[
+                    self.space.complete(codes)
+                    for codes in self.initial_candidates or []
+                ],
             )
 
 
 class _PopulationGASearchCV(GASearchCV):
-    """A GASearchCV that has a whole population measured at once.
+    """A GASearchCV that has a whole population evaluated at once.
 
-    If there are more seeds than individuals that survive a generation, all of them are
-    measured, and the best ones survive.
+    If there are more initial candidates than individuals that survive a generation, all
+    of them are evaluated, and the best ones survive.
     """
 
-    def run(self, measure: Measure) -> None:
-        """Evolve candidates until `measure` raises :class:`_SearchEnds`."""
-        self._measure = measure
-        # Individuals that are still being measured, and their candidates.
+    def run(self, evaluate: EvaluateCandidates) -> None:
+        """Evolve candidates until `evaluate` raises an error.
+
+        It returns if this is :class:`_SearchEnds`.
+        """
+        self._evaluate_candidates = evaluate
+        # Individuals that are still being evaluated, and their candidates.
         self._late: list[tuple[Any, Candidate]] = []
         self._scores: list[float] = []
+        self._is_first_generation = True
         try:
             self.fit(None)
         except _SearchEnds as end:
@@ -214,22 +189,28 @@ class _PopulationGASearchCV(GASearchCV):
 
     def _register(self):
         n_survivors = self.population_size
-        # GASearchCV would drop the seeds that do not fit.
+        # GASearchCV would drop the initial candidates that do not fit.
         self.population_size = max(n_survivors, len(self.warm_start_configs))
         super()._register()
         self.population_size = n_survivors
-        self.toolbox.register("map", self._evaluate_population)
+        self.toolbox.register("map", self._evaluate_generation)
         if len(self.space) == 1:
             # Two individuals of one gene each have nothing to exchange.
             self.toolbox.register("mate", lambda *individuals: individuals)
 
-    def _evaluate_population(self, _, individuals):
+    def _select_algorithm(self, pop, stats, hof):
+        super()._select_algorithm(pop, stats, hof)
+        # It goes on for ever, unless it has caught an interrupt between evaluations.
+        raise KeyboardInterrupt
+
+    def _evaluate_generation(self, _, individuals):
+        """Return the fitness of individuals; correct that of late ones."""
         names = self.space.parameters
         candidates = [dict(zip(names, genes, strict=True)) for genes in individuals]
         n_late = len(self._late)
         pairs = [*self._late, *zip(individuals, candidates, strict=True)]
         try:
-            scores = self._measure([candidate for _, candidate in pairs])
+            scores = self._evaluate_candidates([candidate for _, candidate in pairs])
         except (KeyboardInterrupt, SystemExit, StopIteration) as error:
             # The loop that called would keep these and go on.
             raise _SearchEnds from error
@@ -238,11 +219,16 @@ class _PopulationGASearchCV(GASearchCV):
         for i in range(n_late):
             if scores[i] is not None:
                 self._correct(pairs[i][0], fitness[i])
-        if individuals and len(individuals) == len(self._pop) > self.population_size:
-            # The first generation, with more seeds than survive.
-            order = sorted(range(len(fitness)), key=lambda i: fitness[i], reverse=True)
-            self._pop[:] = [individuals[i] for i in order[: self.population_size]]
+        if self._is_first_generation:
+            self._is_first_generation = False
+            self._keep_survivors(fitness)
         return fitness[n_late:]
+
+    def _keep_survivors(self, fitness):
+        """Cut the first generation to the population size, if it is larger."""
+        if len(self._pop) > self.population_size:
+            order = sorted(range(len(fitness)), key=lambda i: fitness[i], reverse=True)
+            self._pop[:] = [self._pop[i] for i in order[: self.population_size]]
 
     def _correct(self, individual, fitness):
         """Give an individual its true fitness, and perhaps its place back."""
@@ -251,7 +237,7 @@ class _PopulationGASearchCV(GASearchCV):
             self._pop.append(individual)
 
     def _rate(self, scores, individuals):
-        """Return the fitness of individuals, of which some are still being measured."""
+        """Return the fitness of individuals, some of which have no score yet."""
         self._scores += [s for s in scores if s is not None and not np.isnan(s)]
         median = np.median(self._scores) if self._scores else NO_SCORE
         worst = min(self._scores, default=NO_SCORE)
@@ -263,103 +249,6 @@ class _PopulationGASearchCV(GASearchCV):
             (score, novelty_scorer(genes, self._pop))
             for score, genes in zip(scores, individuals, strict=True)
         ]
-
-
-class _Generations(AbstractContextManager):
-    """Asks a genetic search for individuals one by one, as workers get free.
-
-    The search runs in a thread of its own, but only while somebody waits for it.
-
-    Parameters
-    ----------
-    search : _PopulationGASearchCV
-        Evolves them.
-
-    space : SearchSpace
-        What is searched.
-
-    generator : _GlobalRandom
-        What the search draws from.
-    """
-
-    def __init__(
-        self,
-        search: _PopulationGASearchCV,
-        space: SearchSpace,
-        generator: "_GlobalRandom",
-    ):
-        self.search = search
-        self.space = space
-        self.generator = generator
-        self._queue: deque[Candidate] = deque()
-        # None for what is being measured.
-        self._scores: dict[tuple, float | None] = {}
-        self._patience = _Patience()
-        self._error: BaseException | None = None
-        self._is_closed = self._is_over = False
-        self._go, self._back = Semaphore(0), Semaphore(0)
-        self._thread = Thread(target=self._run, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info):
-        self._is_closed = True
-        self._go.release()
-        self._thread.join()
-
-    def ask(self) -> Candidate | None:
-        if not self._queue and not self._is_over:
-            self._go.release()
-            self._back.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._queue.popleft() if self._queue else None
-
-    def expect(self, candidate: Candidate) -> None:
-        self._scores[as_key(candidate)] = None
-
-    def tell(self, candidate: Candidate, score: float) -> None:
-        self._scores[as_key(candidate)] = score
-
-    def _run(self):
-        self._go.acquire()
-        try:
-            if not self._is_closed:
-                with self.generator.swapped():
-                    self.search.run(self._measure)
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._is_over = True
-            self._back.release()
-
-    def _measure(self, candidates):
-        keys = [as_key(self.space.active(codes)) for codes in candidates]
-        new = [key for key in dict.fromkeys(keys) if key not in self._scores]
-        self._scores |= dict.fromkeys(new)
-        self._queue.extend(map(dict, new))
-        self._patience.count(is_idle=not new)
-        if new:
-            with self.generator.swapped():
-                self._back.release()
-                self._go.acquire()
-            if self._is_closed:
-                raise _SearchEnds
-        return [self._scores[key] for key in keys]
-
-
-class _Patience:
-    """Ends a search whose populations have had no new candidate for a long time."""
-
-    def __init__(self):
-        self._n_idle = 0
-
-    def count(self, *, is_idle):
-        self._n_idle = self._n_idle + 1 if is_idle else 0
-        if self._n_idle > PATIENCE:
-            raise _SearchEnds
 
 
 class _Gene(BaseDimension):
@@ -375,7 +264,7 @@ class _Gene(BaseDimension):
 
 
 class _SearchEnds(Exception):
-    """The budget is spent; or the cause, if there is one, ends the search."""
+    """The search ends; by its cause, if it has one."""
 
 
 class _GlobalRandom:

@@ -2,17 +2,23 @@
 
 import math
 import warnings
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV, ParameterGrid
-from sklearn.utils._param_validation import Interval
 
-from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
-from sklearn_iis.space import Continuous, Discrete, distinct
+from sklearn_iis._sklearn_compat import Interval
+from sklearn_iis.searches._base import Evaluator, Search
+from sklearn_iis.space import Candidate, Continuous, Discrete, distinct
 
 
-class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
+@dataclass(eq=False, repr=False, kw_only=True)
+class StageGridSearchCV(Search, GridSearchCV):
     """Grid search: regular levels of each hyperparameter, in all combinations.
 
     Unlike other searches it may leave a part of its budget, as a grid has the size that
@@ -26,10 +32,10 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
 
     Parameters
     ----------
-    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
     pre_dispatch, random_state, error_score, return_train_score
-        See :class:`BaseStageSearchCV`; but `n_iter` is the largest number of
-        candidates. Nothing is random.
+        See :class:`Search`; but `n_iter` is the largest number of candidates, and must
+        not be None. Nothing is random.
 
     n_levels : int or dict of str to int, default=None
         The number of levels of all ordered hyperparameters, or of some by their names,
@@ -37,8 +43,8 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
         are fewer values. The others, by default all of them, have as many as `n_iter`
         allows, and numbers as equal as possible. Where it does not allow two levels of
         a hyperparameter, the first in the space come first; the others are held at
-        their values in the first seed, or else in the middle of their ranges, with a
-        warning.
+        their values in the first initial candidate, or else in the middle of their
+        ranges, with a warning.
 
     Raises
     ------
@@ -47,97 +53,72 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
         `n_levels` names what is no ordered hyperparameter.
     """
 
-    plans_ahead = True
+    n_levels: int | dict[str, int] | None = None
 
-    _parameter_constraints: dict = {
-        **BaseStageSearchCV._parameter_constraints,
+    is_unlimited: ClassVar[bool] = False
+    replans_on_budget_change: ClassVar[bool] = True
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Search._parameter_constraints,
         "n_levels": [Interval(Integral, 1, None, closed="left"), dict, None],
     }
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        n_iter=10,
-        seeds=None,
-        n_levels=None,
-        scoring=None,
-        n_jobs=None,
-        refit=False,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-    ):
-        super().__init__(
-            estimator,
-            space,
-            n_iter=n_iter,
-            seeds=seeds,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.n_levels = n_levels
-
     @property
-    def param_grid(self) -> list[dict[str, list[float]]]:
-        """What :class:`~sklearn.model_selection.GridSearchCV` combines.
+    def param_grid(self) -> list[dict[str, Sequence[float]]]:
+        """The codes that :class:`~sklearn.model_selection.GridSearchCV` combines.
 
-        A grid of codes for each number of layers, without those beyond it.
+        A grid for each number of layers, without those beyond it.
         """
         return self._make_grids(self._count_levels())
 
     @property
     def n_evaluations(self) -> int:
-        """How many evaluations are planned, those of all splits counting as one."""
-        return min(self.n_iter, self._count_candidates(self._count_levels()))
+        """The number of candidates that are planned."""
+        return min(self._budget, self._count_candidates(self._count_levels()))
+
+    @property
+    def _budget(self) -> int:
+        """The largest number of candidates; None is refused."""
+        return self.n_iter or 0
 
     def check_budget(self) -> None:
         """Raise an error if the settings are wrong, or the grid exceeds `n_iter`."""
         super().check_budget()
-        n_candidates = _size(self._make_grids(self._count_levels()))
-        if self.n_levels is not None and n_candidates > self.n_iter:
+        n_candidates = _size(self.param_grid)
+        if self.n_levels is not None and n_candidates > self._budget:
             raise ValueError(
                 f"n_levels={self.n_levels!r} makes a grid of {n_candidates} candidates "
                 f"and the budget is n_iter={self.n_iter}: raise it, lower n_levels, or "
                 "leave n_levels out for the finest grid that fits"
             )
 
-    def _search(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
-    ) -> None:
+    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
+        """Evaluate the initial candidates and the grid."""
         if held := self._find_held():
             warnings.warn(
                 f"n_iter={self.n_iter} allows no grid with two levels of {held}, which "
                 "are not searched: raise it, or choose another search",
                 stacklevel=3,
             )
-        grid = [self.space.active(codes) for codes in ParameterGrid(self.param_grid)]
-        seeds = distinct(map(self.space.active, self.seeds or []))
-        # Where the grid takes the budget, the last of the seeds that are not on it go.
-        n_others = self.n_iter - len(grid)
-        others = [codes for codes in seeds if codes not in grid][:n_others]
-        evaluate([c for c in seeds if c in others or c in grid] + grid)
+        n_levels = self._count_levels()
+        grids = self._make_grids(n_levels)
+        initial = distinct(map(self.space.active, self.initial_candidates or []))
+        on_grid = self._find_on_grid(initial, n_levels)
+        # Where the grid takes the budget, the last ones that are not on it go.
+        n_others = self._budget - _size(grids)
+        others = [codes for codes in initial if codes not in on_grid][:n_others]
+        first = [codes for codes in initial if codes in on_grid or codes in others]
+        evaluate(chain(first, ParameterGrid(grids)))
 
     def _spend_rest(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
+        self, evaluate: Evaluator, random_state: np.random.RandomState
     ) -> None:
         """Spend nothing but what the grid takes."""
         if not self.space.dimensions:
             evaluate([{}])
 
     def _find_requested(self) -> dict[str, int]:
-        """Return the number of levels of each dimension that `n_levels` asks for."""
+        """Return the numbers of levels that `n_levels` asks for, by dimension."""
         dimensions = self.space.dimensions
         if isinstance(self.n_levels, dict):
             self._check_n_levels()
@@ -174,40 +155,58 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
         dimensions = self.space.dimensions
         requested = self._find_requested()
         n_levels = dict.fromkeys(dimensions, 1) | requested
-        growing = [name for name in dimensions if name not in requested]
-        for n in range(2, self.n_iter + 1):
-            fitting = []
-            for name in growing:
-                finer = n_levels | {name: _n_levels(dimensions[name], n)}
-                if self._count_candidates(finer) <= self.n_iter:
-                    n_levels = finer
-                    fitting.append(name)
-            # What has no second level is held; otherwise none stays behind the others.
-            if n > 2 and len(fitting) < len(growing):
-                break
-            growing = [
-                name for name in fitting if n_levels[name] < dimensions[name].n_levels
-            ]
+        growing = []
+
+        def refine(names, n):
+            return n_levels | {name: _n_levels(dimensions[name], n) for name in names}
+
+        def fits(n_levels):
+            return self._count_candidates(n_levels) <= self._budget
+
+        # A dimension without a second level is held; no other one stays behind.
+        for name in dimensions:
+            if name not in requested and fits(refine([name], 2)):
+                n_levels = refine([name], 2)
+                growing.append(name)
+        n = bisect_right(
+            range(self._budget + 1),
+            False,
+            lo=2,
+            key=lambda n: not fits(refine(growing, n)),
+        )
+        n_levels = refine(growing, n - 1)
+        for name in growing:
+            if fits(refine([name], n)):
+                n_levels = refine([name], n)
         return n_levels
 
     def _count_candidates(self, n_levels: dict[str, int]) -> int:
-        """Return how many candidates a grid has, with the seeds that are not on it."""
-        levels = self._make_levels(n_levels)
-        seeds = distinct(self.space.active(codes) for codes in self.seeds or [])
-        on_grid = [
-            all(code in levels[name] for name, code in codes.items()) for codes in seeds
-        ]
-        return _size(self._make_grids(n_levels)) + len(seeds) - sum(on_grid)
+        """Return the size of a grid, with the initial candidates that are not on it."""
+        initial = distinct(map(self.space.active, self.initial_candidates or []))
+        n_on_grid = len(self._find_on_grid(initial, n_levels))
+        return _size(self._make_grids(n_levels)) + len(initial) - n_on_grid
 
-    def _make_levels(self, n_levels: dict[str, int]) -> dict[str, list[float]]:
+    def _find_on_grid(
+        self, candidates: list[Candidate], n_levels: dict[str, int]
+    ) -> list[Candidate]:
+        """Return those of the candidates that are on a grid."""
+        levels = self._make_levels(n_levels)
+        return [
+            candidate
+            for candidate in candidates
+            if all(code in levels[name] for name, code in candidate.items())
+        ]
+
+    def _make_levels(self, n_levels: dict[str, int]) -> dict[str, Sequence[float]]:
         """Return the codes of the levels of each dimension."""
-        held = self.space.complete(self.seeds[0] if self.seeds else {})
+        best = self.initial_candidates[0] if self.initial_candidates else {}
+        held = self.space.complete(best)
         return {
-            name: [held[name]] if n == 1 else _levels(self.space.dimensions[name], n)
+            name: [held[name]] if n == 1 else _Levels(self.space.dimensions[name], n)
             for name, n in n_levels.items()
         }
 
-    def _make_grids(self, n_levels: dict[str, int]) -> list[dict[str, list[float]]]:
+    def _make_grids(self, n_levels: dict[str, int]) -> list[dict[str, Sequence[float]]]:
         """Return a grid for each combination of the levels of all depths."""
         levels = self._make_levels(n_levels)
         depths = {depth for depth, _ in self.space.conditions.values()} & set(levels)
@@ -229,6 +228,35 @@ class StageGridSearchCV(BaseStageSearchCV, GridSearchCV):
         ]
 
 
+class _Levels(Sequence):
+    """The middles of `n` equal cells of a range, in codes.
+
+    Levels from end to end would be worse. The ends are quantiles of 1e-6 where there
+    are no bounds, mere margin in a narrowed space, and else the extremes; of two
+    levels, which is what most budgets allow, both would be ends. The mean square of the
+    distance from a value at random to the next level would be (n / (n - 1)) ** 2 times
+    what it is.
+    """
+
+    def __init__(self, dimension: Continuous | Discrete, n: int):
+        self.dimension = dimension
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index: Any) -> Any:
+        i, low = range(self.n)[index], self.dimension.low
+        if isinstance(self.dimension, Continuous):
+            return low + (i + 0.5) * ((self.dimension.high - low) / self.n)
+        # The value in the middle of a cell, or of two the lower.
+        return low + ((2 * i + 1) * int(self.dimension.n_levels) - 1) // (2 * self.n)
+
+    def __contains__(self, code: Any) -> bool:
+        i = int(self.dimension.unit(code) * self.n)
+        return any(self[j] == code for j in range(max(i - 1, 0), min(i + 2, self.n)))
+
+
 def _plain_name(name):
     """Return the hyperparameter that a code belongs to."""
     return name.partition("[")[0]
@@ -242,23 +270,6 @@ def _n_levels(dimension: Continuous | Discrete, n: int) -> int:
     return min(n, n_values) if dimension.ordered else n_values
 
 
-def _levels(dimension: Continuous | Discrete, n: int) -> list[float]:
-    """Return the middles of `n` equal cells of a range, in codes.
-
-    Levels from end to end would be worse. The ends are quantiles of 1e-6 where there
-    are no bounds, mere margin in a narrowed space, and else the extremes; of two
-    levels, which is what most budgets allow, both would be ends. The mean square of the
-    distance from a value at random to the next level would be (n / (n - 1)) ** 2 times
-    what it is.
-    """
-    if isinstance(dimension, Continuous):
-        width = (dimension.high - dimension.low) / n
-        return [dimension.low + (i + 0.5) * width for i in range(n)]
-    # The value in the middle of a cell, or of two the lower.
-    n_values = int(dimension.n_levels)
-    return [dimension.low + ((2 * i + 1) * n_values - 1) // (2 * n) for i in range(n)]
-
-
-def _size(grids: list[dict[str, list[float]]]) -> int:
+def _size(grids: list[dict[str, Sequence[float]]]) -> int:
     """Return the number of candidates; they are not made for it."""
     return sum(math.prod(map(len, grid.values())) for grid in grids)

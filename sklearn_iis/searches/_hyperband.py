@@ -4,13 +4,15 @@ import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain, islice
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
-from sklearn_iis.searches._base import ROUNDING, BaseStageSearchCV, Evaluation
+from sklearn_iis._sklearn_compat import Interval
+from sklearn_iis.searches._base import ROUNDING, Evaluator, Search
 from sklearn_iis.space import Candidate, distinct
 
 # The resource that is found by itself: the epochs of CNNClassifier.
@@ -18,16 +20,17 @@ RESOURCE = "max_epochs"
 
 
 class Rung(NamedTuple):
-    """A step of a bracket: how many candidates are measured, with which resources."""
+    """A step of a bracket: the number of candidates, and their resources."""
 
     n_candidates: int
     n_resources: float
 
 
-class StageHyperbandSearchCV(BaseStageSearchCV):
+@dataclass(eq=False, repr=False, kw_only=True)
+class StageHyperbandSearchCV(Search):
     """Random search that gives most resources to the best candidates: Hyperband [1]_.
 
-    A bracket of successive halving measures many candidates with few resources, the
+    A bracket of successive halving evaluates many candidates with few resources, the
     best `1 / factor` of them with `factor` times as many, and so on until
     `max_resources`. Hyperband runs several brackets, the first of which starts with
     the most candidates and the fewest resources, while the last one is random search.
@@ -42,14 +45,13 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
 
     Parameters
     ----------
-    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
     pre_dispatch, random_state, error_score, return_train_score
-        See :class:`BaseStageSearchCV`. But `estimator` is the trial that `IISSearchCV`
-        makes, as the resource is a parameter of the estimator that it holds, and
-        `n_iter` is the budget in evaluations with `max_resources`: one with fewer costs
-        as much less, and one that goes on is counted as if it did not. Seeds come first
-        in the first bracket. A candidate has a row in `cv_results_` for each amount of
-        resources that it was measured with, and that is one of its parameters.
+        See :class:`Search`. But `n_iter`, which must not be None, is the budget in
+        evaluations with `max_resources`: one with fewer costs as much less, and one
+        that goes on is counted as if it did not. Initial candidates come first in the
+        first bracket. A candidate has a row in `cv_results_` for each amount of
+        resources that it was evaluated with, and that is one of its parameters.
 
     resource : str, default=None
         A numeric parameter of the estimator. None means the one called `max_epochs`,
@@ -85,10 +87,17 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
        Learning Research 18(185), 2018, algorithm 1.
     """
 
-    plans_ahead = True
+    resource: str | None = None
+    max_resources: float | None = None
+    min_resources: float | None = None
+    factor: int = 3
+    n_brackets: int | None = None
 
-    _parameter_constraints: dict = {
-        **BaseStageSearchCV._parameter_constraints,
+    is_unlimited: ClassVar[bool] = False
+    replans_on_budget_change: ClassVar[bool] = True
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Search._parameter_constraints,
         "resource": [str, None],
         "max_resources": [Interval(Real, 0, None, closed="neither"), None],
         "min_resources": [Interval(Real, 0, None, closed="neither"), None],
@@ -96,52 +105,9 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
         "n_brackets": [Interval(Integral, 1, None, closed="left"), None],
     }
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        n_iter=10,
-        seeds=None,
-        resource=None,
-        max_resources=None,
-        min_resources=None,
-        factor=3,
-        n_brackets=None,
-        scoring=None,
-        n_jobs=None,
-        refit=False,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-    ):
-        super().__init__(
-            estimator,
-            space,
-            n_iter=n_iter,
-            seeds=seeds,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.resource = resource
-        self.max_resources = max_resources
-        self.min_resources = min_resources
-        self.factor = factor
-        self.n_brackets = n_brackets
-
     @property
     def n_evaluations(self) -> int:
-        """How many evaluations are planned, those of all splits counting as one."""
+        """The number of rows that are planned."""
         return sum(
             rung.n_candidates for rungs in self._make_brackets() for rung in rungs
         )
@@ -151,36 +117,38 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
         super().check_budget()
         self._make_brackets()
 
-    def _search(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
-    ) -> None:
-        waiting = distinct(self.seeds or [])
+    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
+        """Evaluate one bracket after the other."""
+        waiting = distinct(map(self.space.active, self.initial_candidates or []))
         for rungs in self._make_brackets():
             n_candidates = rungs[0].n_candidates
-            candidates, waiting = waiting[:n_candidates], waiting[n_candidates:]
-            seen = [*map(self.space.active, evaluate.candidates), *candidates]
-            candidates += self.space.sample(
-                n_candidates - len(candidates), random_state=random_state, exclude=seen
+            first, waiting = waiting[:n_candidates], waiting[n_candidates:]
+            drawn = self.space.draw(
+                random_state=random_state,
+                exclude=[*map(self.space.active, evaluate.candidates), *first],
             )
-            for rung in rungs:
-                self._forget(candidates[rung.n_candidates :])
-                candidates = candidates[: rung.n_candidates]
-                scores = self._measure(
-                    evaluate, candidates, rung.n_resources, bracket=len(rungs) - 1
+            promoted: Iterable[Candidate] = chain(first, drawn)
+            sizes = [*(rung.n_candidates for rung in rungs[1:]), 0]
+            for rung, n_promoted in zip(rungs, sizes, strict=True):
+                candidates, scores = self._evaluate_rung(
+                    evaluate,
+                    islice(promoted, rung.n_candidates),
+                    rung.n_resources,
+                    bracket=len(rungs) - 1,
                 )
-                self._forget(candidates[i] for i in np.flatnonzero(np.isnan(scores)))
                 ranked = np.argsort(-scores, kind="stable")
-                candidates = [candidates[i] for i in ranked if np.isfinite(scores[i])]
-            self._forget(candidates)
+                kept = [i for i in ranked if np.isfinite(scores[i])][:n_promoted]
+                promoted = [candidates[i] for i in kept]
+                dropped = set(range(len(candidates))).difference(kept)
+                evaluate.forget(candidates[i] for i in dropped)
 
     def _spend_rest(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
+        self, evaluate: Evaluator, random_state: np.random.RandomState
     ) -> None:
         """Spend what is left: on candidates at random, with all resources."""
         resource, _, most = self._find_resources()
         n_candidates = int(evaluate.remaining + ROUNDING)
-        candidates = self.space.sample(
-            n_candidates,
+        drawn = self.space.draw(
             random_state=random_state,
             exclude=[
                 self.space.active(candidate)
@@ -188,7 +156,9 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
                 if candidate[resource] == most
             ],
         )
-        self._measure(evaluate, candidates, most, bracket=0)
+        candidates, _ = self._evaluate_rung(
+            evaluate, islice(drawn, n_candidates), most, bracket=0
+        )
         if len(candidates) < n_candidates:
             n_distinct = len(distinct(map(self.space.active, evaluate.candidates)))
             warnings.warn(
@@ -198,27 +168,36 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
                 stacklevel=3,
             )
 
-    def _measure(self, evaluate, candidates, n_resources, *, bracket):
+    def _evaluate_rung(
+        self,
+        evaluate: Evaluator,
+        candidates: Iterable[Candidate],
+        n_resources: float,
+        *,
+        bracket: int,
+    ) -> tuple[list[Candidate], np.ndarray]:
+        """Evaluate candidates, each drawn when it is needed; return them and scores."""
         resource, _, most = self._find_resources()
-        return evaluate(
-            candidates,
+        evaluated: list[Candidate] = []
+
+        def draw():
+            for codes in candidates:
+                evaluated.append(codes)
+                yield codes
+
+        scores = evaluate(
+            draw(),
             params={resource: n_resources},
             cost=n_resources / most,
             n_resources=n_resources,
             bracket=bracket,
         )
-
-    def _forget(self, candidates: Iterable[Candidate]) -> None:
-        """Remove what was kept for the fits of candidates to go on from."""
-        checkpoints = getattr(self.estimator, "checkpoints", None)
-        if checkpoints is not None:
-            for codes in candidates:
-                checkpoints.discard(codes)
+        return evaluated, scores
 
     def _find_resources(self) -> tuple[str, Any, Any]:
         """Return the parameter that is the resource, its least and largest value."""
         resource = self._find_resource()
-        own = self.estimator.estimator.get_params()[resource]
+        own = self.estimator.get_params()[resource]
         most: Any = self.max_resources or own
         if isinstance(most, bool) or not isinstance(most, Real) or float(most) <= 0:
             raise ValueError(
@@ -245,43 +224,43 @@ class StageHyperbandSearchCV(BaseStageSearchCV):
         return resource, least, most
 
     def _find_resource(self):
-        estimator = self.estimator.estimator
-        params = estimator.get_params()
+        name, params = type(self.estimator).__name__, self.estimator.get_params()
         resource = self.resource
         if resource is None:
-            found = [name for name in params if name.rpartition("__")[2] == RESOURCE]
+            found = [param for param in params if param.rpartition("__")[2] == RESOURCE]
             if len(found) != 1:
                 raise ValueError(
-                    f"{type(estimator).__name__} has {len(found)} parameters called "
+                    f"{name} has {len(found)} parameters called "
                     f"{RESOURCE!r}: name the parameter that is the resource, such as "
                     'the number of trees, by search_params={"resource": ...}'
                 )
             resource = found[0]
         if resource not in params:
             raise ValueError(
-                f"resource={resource!r} is no parameter of {type(estimator).__name__}; "
+                f"resource={resource!r} is no parameter of {name}; "
                 f"it has {sorted(params)}"
             )
-        if resource in self.space.names or resource in (self.estimator.fixed or {}):
+        if resource in self.space.names or resource in self.fixed_params:
             raise ValueError(
                 f"{resource!r} cannot be the resource, as it is searched itself, or "
-                "what the sizes are values of"
+                "the parameter that the sizes are values of"
             )
         return resource
 
     def _make_brackets(self) -> list[list[Rung]]:
         """Plan the brackets, the one with the most rungs first."""
         _, least, most = self._find_resources()
+        n_iter = self.n_iter or 0  # which is refused
         n_promotions = math.floor(math.log(most / least, self.factor) + ROUNDING)
         # A bracket of k rungs costs k evaluations with all resources, or more.
-        n_brackets = min(n_promotions + 1, math.isqrt(self.n_iter))
+        n_brackets = min(n_promotions + 1, math.isqrt(n_iter))
         if self.n_brackets is None:
             n_promotions = n_brackets - 1
         else:
             n_brackets = min(self.n_brackets, n_brackets)
-            n_promotions = min(n_promotions, self.n_iter // n_brackets - 1)
+            n_promotions = min(n_promotions, n_iter // n_brackets - 1)
         brackets = []
-        budget = float(self.n_iter)
+        budget = float(n_iter)
         for i in range(n_brackets):
             bracket = _Bracket(n_promotions - i, most, self.factor)
             n_candidates = bracket.most_candidates(budget / (n_brackets - i))

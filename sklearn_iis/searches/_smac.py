@@ -4,9 +4,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import numpy as np
 from ConfigSpace import (
@@ -17,37 +19,44 @@ from ConfigSpace import (
     UniformFloatHyperparameter,
     UniformIntegerHyperparameter,
 )
-from sklearn.utils._param_validation import Interval
 from smac import HyperparameterOptimizationFacade as Facade
 from smac import Scenario
 from smac.main.exceptions import ConfigurationSpaceExhaustedException
 from smac.model.random_forest.random_forest import RandomForest
 from smac.runhistory import StatusType, TrialInfo, TrialValue
 
-from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
-from sklearn_iis.space import Continuous, SearchSpace
+from sklearn_iis._sklearn_compat import Interval
+from sklearn_iis.searches._base import Evaluator, Search
+from sklearn_iis.space import Candidate, Continuous, SearchSpace
+
+# SMAC needs a number of trials; this one is never reached.
+UNLIMITED = 10**9
+
+# Leaves of a tree of SMAC's forest, which memory is set aside for.
+MAX_LEAVES = 2**12
 
 
-class StageSMACSearchCV(BaseStageSearchCV):
+@dataclass(eq=False, repr=False, kw_only=True)
+class StageSMACSearchCV(Search):
     """Bayesian search by SMAC3's facade for hyperparameter optimization [1]_.
 
     A random forest predicts the scores, and candidates of high expected improvement are
-    measured. Layers beyond its depth are no part of a candidate, and of no influence.
+    evaluated. Layers beyond its depth are no part of a candidate, and of no influence.
 
     Parameters
     ----------
-    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
     pre_dispatch, random_state, error_score, return_train_score
-        See :class:`BaseStageSearchCV`. SMAC logs nothing unless `verbose` > 0.
+        See :class:`Search`. SMAC logs nothing unless `verbose` > 0.
 
     n_points : int, default=2
-        Candidates proposed by the same forest, and measured in parallel. What is
-        proposed depends on it, and not on `n_jobs`; to keep workers busy, `n_points`
-        times the number of splits should be `n_jobs` at least. SMAC's own default is 8.
+        Candidates proposed by the same forest, and evaluated in parallel. Proposals
+        depend on it, and not on `n_jobs`; to keep workers busy, `n_points` times the
+        number of splits should be `n_jobs` at least. SMAC's own default is 8.
 
     n_initial : int, default=None
-        Candidates of the initial design: seeds, and points of a Sobol sequence. None
-        means a third of `n_iter`, at most 10.
+        Candidates of the initial design: `initial_candidates`, and points of a Sobol
+        sequence. None means a third of `n_iter`, at most 10.
 
     References
     ----------
@@ -55,97 +64,80 @@ class StageSMACSearchCV(BaseStageSearchCV):
        hyperparameter optimization". Journal of Machine Learning Research 23(54), 2022.
     """
 
-    _parameter_constraints: dict = {
-        **BaseStageSearchCV._parameter_constraints,
+    n_points: int = 2
+    n_initial: int | None = None
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Search._parameter_constraints,
         "n_points": [Interval(Integral, 1, None, closed="left")],
         "n_initial": [Interval(Integral, 1, None, closed="left"), None],
     }
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        n_iter=10,
-        seeds=None,
-        n_points=2,
-        n_initial=None,
-        scoring=None,
-        n_jobs=None,
-        refit=False,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-    ):
-        super().__init__(
-            estimator,
-            space,
-            n_iter=n_iter,
-            seeds=seeds,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.n_points = n_points
-        self.n_initial = n_initial
-
-    def _search(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
-    ) -> None:
+    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
+        """Evaluate SMAC's initial design, and then what its forest proposes."""
         config_space = make_config_space(self.space)
-        # A configuration rounds its values, and the seeds are measured as they are.
-        seeds = {
+        # A configuration rounds its values; these candidates are evaluated as they are.
+        exact = {
             _make_configuration(config_space, self.space.active(codes)): codes
-            for codes in (self.seeds or [])[: self.n_iter]
+            for codes in (self.initial_candidates or [])[: self.n_iter]
         }
         with _quiet(self.verbose):
-            facade, n_points = self._make_facade(config_space, [*seeds], random_state)
+            facade, n_points = self._make_facade(config_space, [*exact], random_state)
         untold: list[tuple[TrialInfo, float]] = []
         while evaluate.remaining:
-            with _quiet(self.verbose):
-                trials = _ask(facade, min(n_points, int(evaluate.remaining)))
+            n_points = int(min(n_points, evaluate.remaining))
+            if untold:
+                # SMAC would draw at random, and find no end in a small space.
+                drawn = {
+                    _make_configuration(config_space, codes): codes
+                    for codes in self.space.sample(
+                        n_points, random_state=random_state, exclude=evaluate.candidates
+                    )
+                }
+                exact |= drawn
+                trials = [replace(untold[0][0], config=config) for config in drawn]
+            else:
+                with _quiet(self.verbose):
+                    trials = _ask(facade, n_points)
             if not trials:
                 break
             n_points = self.n_points
             scores = evaluate(
-                [seeds.get(t.config) or self._to_codes(t.config) for t in trials]
+                [exact.get(t.config) or self._to_codes(t.config) for t in trials]
             )
             untold += zip(trials, scores, strict=True)
-            # There is no cost for what fails before anything has a score.
+            # Before any candidate has a score there is no cost for those that failed.
             if evaluate.worst is not None:
                 with _quiet(self.verbose):
                     for trial, score in untold:
                         _tell(facade, trial, score, evaluate.worst)
                 untold = []
 
-    def _make_facade(self, config_space, seeds, random_state):
+    def _make_facade(
+        self,
+        config_space: ConfigurationSpace,
+        initial: list[Configuration],
+        random_state: np.random.RandomState,
+    ) -> tuple[Facade, int]:
         """Return SMAC's facade, and how many configurations its initial design has."""
-        n_initial = self.n_initial or min(10, -(-self.n_iter // 3))
+        n_trials = self.n_iter or UNLIMITED
+        n_initial = self.n_initial or self.n_startup
         with TemporaryDirectory(ignore_cleanup_errors=True) as directory:
             scenario = Scenario(
                 config_space,
                 # Written to by the constructor of the facade, and not needed again.
                 output_directory=Path(directory),
                 deterministic=True,
-                n_trials=self.n_iter,
+                n_trials=n_trials,
                 seed=random_state.randint(2**31),
             )
-            # SMAC would measure its own points first.
+            # SMAC would evaluate its own points first.
             sobol = Facade.get_initial_design(
                 scenario,
-                n_configs=max(0, min(n_initial, self.n_iter) - len(seeds)),
+                n_configs=max(0, min(n_initial, n_trials) - len(initial)),
                 max_ratio=1,
             )
-            initial = seeds + sobol.select_configurations()
+            initial = initial + sobol.select_configurations()
             facade = Facade(
                 scenario,
                 model=_make_forest(scenario),
@@ -161,7 +153,7 @@ class StageSMACSearchCV(BaseStageSearchCV):
             )
         return facade, len(initial)
 
-    def _to_codes(self, config):
+    def _to_codes(self, config: Configuration) -> Candidate:
         dimensions = self.space.dimensions
         return {name: dimensions[name].clip(code) for name, code in config.items()}
 
@@ -236,7 +228,7 @@ def _make_forest(scenario):
         ratio_features=1.0,
         min_samples_split=2,
         min_samples_leaf=1,
-        max_leaf_nodes=max(2, scenario.n_trials),
+        max_leaf_nodes=min(max(2, scenario.n_trials), MAX_LEAVES),
         n_jobs=1,
         seed=scenario.seed,
     )

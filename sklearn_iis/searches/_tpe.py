@@ -2,47 +2,47 @@
 
 from collections import defaultdict
 from contextlib import nullcontext
+from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
 from optuna import Study
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from sklearn.utils._param_validation import Interval
 
 from sklearn_iis._optuna import optuna_errors_only
-from sklearn_iis.searches._base import BaseStageSearchCV, Evaluation
-from sklearn_iis.space import Candidate, Continuous, as_key
+from sklearn_iis._sklearn_compat import Interval
+from sklearn_iis.searches._base import Evaluator, Sampler, Search
+from sklearn_iis.space import Candidate, Continuous, Discrete, SearchSpace, as_key
+
+# Of more integers TPE cannot tell a step from none; they are floats to it.
+MAX_STEPS = 2**40
 
 
-class StageTPESearchCV(BaseStageSearchCV):
+@dataclass(eq=False, repr=False, kw_only=True)
+class StageTPESearchCV(Search):
     """Search by tree-structured Parzen estimators: Optuna's `TPESampler` [1]_.
 
     Layers beyond its depth are no part of a candidate, and are not modelled for it.
-    What failed ranks behind all that has a score; Optuna alone would ignore it.
+    Failed candidates rank behind all that have a score; Optuna alone would ignore them.
 
     Parameters
     ----------
-    estimator, space, n_iter, seeds, scoring, n_jobs, refit, cv, verbose, \
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
     pre_dispatch, random_state, error_score, return_train_score
-        See :class:`BaseStageSearchCV`. Optuna logs nothing unless `verbose` > 0.
+        See :class:`Search`. Optuna logs nothing unless `verbose` > 0.
 
     n_points : int, default=None
-        Candidates proposed at once, and measured in parallel. None means one by one,
-        each when a worker is free for it, so that what is proposed depends on which
-        candidates are done by then: set it for candidates that are the same for any
-        `n_jobs`.
+        Candidates proposed at once, and evaluated in parallel. None means one by one,
+        each when a worker is free for it, so that proposals depend on which candidates
+        are done by then: set it for candidates that are the same for any `n_jobs`.
 
     sampler_kwargs : dict, default=None
         Parameters of :class:`optuna.samplers.TPESampler`. By default those of Optuna,
         but `n_startup_trials`, which are drawn at random, are a third of `n_iter`, at
-        most 10. Seeds count among them.
+        most 10. Initial candidates count among them.
 
     References
     ----------
@@ -51,66 +51,28 @@ class StageTPESearchCV(BaseStageSearchCV):
        24, 2011.
     """
 
-    _parameter_constraints: dict = {
-        **BaseStageSearchCV._parameter_constraints,
+    n_points: int | None = None
+    sampler_kwargs: dict[str, Any] | None = None
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Search._parameter_constraints,
         "n_points": [Interval(Integral, 1, None, closed="left"), None],
         "sampler_kwargs": [dict, None],
     }
 
-    def __init__(
-        self,
-        estimator,
-        space,
-        *,
-        n_iter=10,
-        seeds=None,
-        n_points=None,
-        sampler_kwargs=None,
-        scoring=None,
-        n_jobs=None,
-        refit=False,
-        cv=None,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-    ):
-        super().__init__(
-            estimator,
-            space,
-            n_iter=n_iter,
-            seeds=seeds,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.n_points = n_points
-        self.sampler_kwargs = sampler_kwargs
-
-    tasks_ahead = "n_jobs"
-
     @property
-    def _proposes_singly(self):
+    def is_asynchronous(self) -> bool:
+        """Whether it proposes a candidate whenever a worker is free."""
         return self.n_points is None
 
-    def _search(
-        self, evaluate: Evaluation, random_state: np.random.RandomState
-    ) -> None:
-        proposer = _TPEProposer(self._make_study(random_state), self.space)
-        for codes in self.seeds or []:
-            proposer.study.enqueue_trial(codes)
-        evaluate.follow(proposer, random_state, n_points=self.n_points)
+    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
+        """Evaluate what Optuna proposes."""
+        sampler = _StudySampler(self._make_study(random_state), self.space)
+        evaluate.stream(sampler, random_state, n_points=self.n_points)
 
-    def _make_study(self, random_state):
+    def _make_study(self, random_state: np.random.RandomState) -> Study:
         settings = {
-            "n_startup_trials": min(10, -(-self.n_iter // 3)),
+            "n_startup_trials": self.n_startup,
             "seed": random_state.randint(2**31),
         } | (self.sampler_kwargs or {})
         sampler = TPESampler(**settings)
@@ -118,15 +80,15 @@ class StageTPESearchCV(BaseStageSearchCV):
             return optuna.create_study(sampler=sampler, direction="maximize")
 
 
-class _TPEProposer:
-    """A study of Optuna that is told of the codes of candidates."""
+class _StudySampler(Sampler):
+    """A study of Optuna over the codes of candidates."""
 
-    def __init__(self, study, space):
+    def __init__(self, study: Study, space: SearchSpace):
         self.study = study
         self.space = space
-        # The trials of each candidate that was proposed.
+        # The trials of each candidate that is under way.
         self._trials: dict[tuple, list[Trial]] = defaultdict(list)
-        # What failed before anything had a score.
+        # Those that failed before any candidate had a score.
         self._failed: list[FrozenTrial] = []
         self._has_score = False
 
@@ -137,13 +99,13 @@ class _TPEProposer:
         return codes
 
     def expect(self, candidate: Candidate) -> None:
-        """Do nothing: what is not asked for is added once it has a score."""
+        self.study.enqueue_trial(candidate)
+        self.ask()
 
     def tell(self, candidate: Candidate, score: float) -> None:
-        trials = self._trials.pop(as_key(candidate), [])
-        if not trials:
-            self._add(candidate, score)
-        for trial in trials:
+        if as_key(candidate) not in self._trials:
+            self.expect(candidate)
+        for trial in self._trials.pop(as_key(candidate)):
             if np.isnan(score):
                 self._failed.append(self.study.tell(trial, state=TrialState.FAIL))
             else:
@@ -153,24 +115,8 @@ class _TPEProposer:
             _rank_last(self.study, self._failed)
             self._failed = []
 
-    def _add(self, candidate, score):
-        """Add what was drawn at random."""
-        is_failed = np.isnan(score)
-        dimensions = self.space.dimensions
-        trial = create_trial(
-            state=TrialState.FAIL if is_failed else TrialState.COMPLETE,
-            value=None if is_failed else score,
-            params=candidate,
-            distributions={
-                name: _make_distribution(dimensions[name]) for name in candidate
-            },
-        )
-        self.study.add_trial(trial)
-        if is_failed:
-            self._failed.append(trial)
-
     def _suggest(self, trial: Trial) -> Candidate:
-        """Return the candidate of a trial, with suggestions for what it has only."""
+        """Return the candidate of a trial: a suggestion for each of its own codes."""
         dimensions, conditions = self.space.dimensions, self.space.conditions
         codes = {
             name: _suggest_code(trial, name, dimensions[name])
@@ -184,30 +130,22 @@ class _TPEProposer:
         return codes
 
 
-def _suggest_code(trial, name, dimension):
-    low, high = dimension.low, dimension.high
+def _suggest_code(trial: Trial, name: str, dimension: Continuous | Discrete) -> float:
     if isinstance(dimension, Continuous):
+        return dimension.clip(trial.suggest_float(name, dimension.low, dimension.high))
+    low, high = dimension.low, dimension.high
+    if not dimension.ordered:
+        return trial.suggest_categorical(name, range(low, high + 1))
+    if high - low > MAX_STEPS:
         return dimension.clip(trial.suggest_float(name, low, high))
-    if dimension.ordered:
-        return trial.suggest_int(name, low, high)
-    return trial.suggest_categorical(name, range(low, high + 1))
-
-
-def _make_distribution(dimension):
-    """Return the distribution that a code is suggested from."""
-    low, high = dimension.low, dimension.high
-    if isinstance(dimension, Continuous):
-        return FloatDistribution(low, high)
-    if dimension.ordered:
-        return IntDistribution(low, high)
-    return CategoricalDistribution(range(low, high + 1))
+    return trial.suggest_int(name, low, high)
 
 
 def _rank_last(study: Study, failed: list[FrozenTrial]) -> None:
-    """Have TPE avoid what is like the trials that failed.
+    """Have TPE avoid candidates like those that failed.
 
-    It learns nothing from them, and would propose their like again and again. A pruned
-    trial without a value ranks behind all that have one.
+    It learns nothing from failed trials, and would propose their like again and again.
+    A pruned trial without a value ranks behind all that have one.
     """
     for trial in failed:
         study.add_trial(

@@ -19,6 +19,9 @@ MIN_WIDTH = 1e-3
 # A discrete distribution with a wider support than this is taken to have no gaps.
 MAX_ENUMERATED = 10_000
 
+# The largest integer, and the widest range of integers, whose codes are exact.
+MAX_INTEGER = 2**62
+
 
 @dataclass(frozen=True)
 class Continuous:
@@ -110,17 +113,18 @@ class Discrete:
 
     def encode(self, value: Any) -> int:
         value = _builtin(value)
-        is_range = isinstance(self.levels, range)
-        if is_range and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        # A range would compare anything but an int with one value after the other.
-        comparable = isinstance(value, int) or not is_range
-        if not comparable or value not in self.levels:
+        if isinstance(self.levels, range):
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
+            # A range compares anything but an int with one value after the other.
+            if isinstance(value, int) and value in self.levels:
+                return self.levels.index(value)
             raise ValueError(f"{value!r} is none of {self.levels!r}")
-        if is_range:
-            return self.levels.index(value)
-        same = [type(v) is type(value) and v == value for v in self.levels]
-        return same.index(True) if any(same) else self.levels.index(value)
+        equal = [i for i, level in enumerate(self.levels) if _is_equal(level, value)]
+        if not equal:
+            raise ValueError(f"{value!r} is none of {self.levels!r}")
+        same = (i for i in equal if type(self.levels[i]) is type(value))
+        return next(same, equal[0])
 
     def rvs(self, random_state: Any = None) -> int:
         rng = check_random_state(random_state)
@@ -154,6 +158,8 @@ class Discrete:
         )
         # A level belongs to the window if any part of its cell does.
         low, high = math.floor(low * n + 1e-9), math.ceil(high * n - 1e-9) - 1
+        # Rounding must not lose what was in the interval, nor leave the window.
+        low, high = int(min(low, *codes)), int(max(high, *codes))
         return replace(self, low=max(low, self.low), high=min(high, self.high))
 
 
@@ -197,28 +203,16 @@ def is_log(dimension: Continuous | Discrete) -> bool:
     else:
         n_codes = min(int(dimension.n_levels), 50)
         codes = np.linspace(dimension.low, dimension.high, n_codes).round()
-    values = np.array([dimension.decode(code) for code in codes], dtype=float)
+    values = np.array(
+        [dimension.decode(dimension.clip(code)) for code in codes], dtype=float
+    )
     if values[0] <= 0 or len(values) < 3:
         return False
     return bool(_unevenness(np.log(values)) < _unevenness(values))
 
 
 def make_dimension(name: str, values: Any) -> Continuous | Discrete:
-    """Return the dimension of what a user wrote for a hyperparameter.
-
-    Parameters
-    ----------
-    name : str
-        The hyperparameter, for messages.
-
-    values : frozen scipy.stats distribution or iterable
-        Where its values are drawn from.
-
-    Returns
-    -------
-    dimension : Continuous or Discrete
-        With the whole range of values.
-    """
+    """Return the dimension of what a user wrote for a hyperparameter."""
     if isinstance(values, rv_generic) and values.numargs == 0:
         values = values()  # it has nothing to be frozen
     if isinstance(values, rv_frozen):
@@ -243,7 +237,10 @@ def _from_continuous(name, distribution):
 
 
 def _from_discrete(name, distribution):
-    first, last = distribution.support()
+    try:
+        first, last = distribution.support()
+    except TypeError:  # integers beyond those of numpy
+        raise _too_wide(name, *distribution.args, *distribution.kwds.values()) from None
     if np.isinf([first, last]).any():
         raise ValueError(
             f"{name}: a discrete distribution must have finitely many values, "
@@ -251,6 +248,8 @@ def _from_discrete(name, distribution):
         )
     if np.isnan([first, last]).any():
         raise _no_values(name, distribution)
+    if max(-int(first), int(last), int(last) - int(first)) > MAX_INTEGER:
+        raise _too_wide(name, int(first), int(last))
     # rv_discrete(values=...) has values of its own.
     levels = getattr(distribution.dist, "xk", range(int(first), int(last) + 1))
     if isinstance(levels, np.ndarray):
@@ -261,6 +260,13 @@ def _from_discrete(name, distribution):
     if len(levels) == 0:
         raise _no_values(name, distribution)
     return Discrete(levels, True, 0, len(levels) - 1, distribution)
+
+
+def _too_wide(name, *bounds):
+    return ValueError(
+        f"{name}: the range {bounds} is too wide: the bounds of integers, and their "
+        "distance, must be at most 2**62; use a distribution of floats, or a list"
+    )
 
 
 def _no_values(name, distribution):
@@ -284,7 +290,7 @@ def _from_choices(name, values):
     if n_distinct < len(levels):
         raise ValueError(f"{name}: a choice stands twice in {levels!r}")
     ordered = all(
-        isinstance(v, int | float) and not isinstance(v, bool) and not math.isnan(v)
+        isinstance(v, int | float) and not isinstance(v, bool) and v == v  # no NaN
         for v in levels
     )
     return Discrete(
@@ -295,6 +301,11 @@ def _from_choices(name, values):
 def _builtin(value):
     """Return a numpy scalar as the Python number or string that it holds."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_equal(value, other):
+    """Return whether values are equal, or both NaN."""
+    return value is other or value == other or (value != value and other != other)
 
 
 def _unevenness(values):

@@ -1,9 +1,10 @@
 """One search space for every search: hyperparameters as codes."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -304,21 +305,43 @@ class SearchSpace:
             The candidates, in codes; fewer than `n_candidates` if the space does not
             hold as many.
         """
+        drawn = self.draw(random_state=random_state, exclude=exclude)
+        return list(islice(drawn, n_candidates))
+
+    def draw(
+        self,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+        exclude: Iterable[Candidate] = (),
+    ) -> Iterator[Candidate]:
+        """Draw distinct candidates from the priors, each when it is asked for.
+
+        Parameters
+        ----------
+        random_state : int, RandomState instance or None, default=None
+            Determines the candidates.
+
+        exclude : iterable of dict, default=()
+            Candidates not to be drawn.
+
+        Yields
+        ------
+        codes : dict of str to float or int
+            A candidate. There are no more once the space holds no other one.
+        """
         rng = check_random_state(random_state)
         dimensions = self.dimensions
-        seen = {tuple(codes.items()) for codes in exclude}
-        candidates: list[Candidate] = []
+        seen = {as_key(codes) for codes in exclude}
+        n_missed = 0
         # With k of k + 1 candidates seen, the last one is missed in this many draws
         # with a probability of e^-20.
-        for _ in range(20 * (len(seen) + n_candidates + 1)):
-            if len(candidates) == n_candidates:
-                break
+        while n_missed < 20 * (len(seen) + 1):
             codes = self.active({name: d.rvs(rng) for name, d in dimensions.items()})
-            key = tuple(codes.items())
-            if key not in seen:
+            n_missed += 1
+            if (key := as_key(codes)) not in seen:
                 seen.add(key)
-                candidates.append(codes)
-        return candidates
+                n_missed = 0
+                yield codes
 
     def project(self, codes: Candidate) -> Candidate:
         """Return the nearest candidate of the space to one of a wider space.

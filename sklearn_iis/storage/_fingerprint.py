@@ -26,14 +26,7 @@ Fingerprint = dict[str, str]
 
 
 def describe(value: Any) -> str:
-    """Return a text that is the same for the same value in another process.
-
-    Parameters
-    ----------
-    value : object
-        Anything. A function is told by its name, a lambda also by its code; what cannot
-        be pickled, by its type only.
-    """
+    """Return a text that is the same for the same value in another process."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
@@ -88,11 +81,6 @@ def _name_distribution(dist):
 def describe_data(value: Any) -> str:
     """Return the shape of a value, if it has one, and a hash of all of it.
 
-    Parameters
-    ----------
-    value : object
-        Such as images, labels or splits.
-
     Raises
     ------
     ValueError
@@ -112,13 +100,7 @@ def describe_data(value: Any) -> str:
 
 
 def describe_space(space: SearchSpace) -> Fingerprint:
-    """Return what each hyperparameter is drawn from.
-
-    Parameters
-    ----------
-    space : SearchSpace
-        The space, perhaps a narrowed one.
-    """
+    """Return what each hyperparameter is drawn from."""
     described = {}
     for name, dimension in space.dimensions.items():
         values = dimension.distribution
@@ -131,16 +113,7 @@ def describe_space(space: SearchSpace) -> Fingerprint:
 
 
 def describe_params(estimator: Any, ignore: set[str]) -> Fingerprint:
-    """Return the parameters of an estimator that its scores may depend on.
-
-    Parameters
-    ----------
-    estimator : estimator object
-        Perhaps a pipeline.
-
-    ignore : set of str
-        Parameters that are left out.
-    """
+    """Return the parameters of an estimator that its scores may depend on."""
     params = estimator.get_params(deep=True)
     owned = {id(value) for value in params.values()}
     described = {"estimator": type(estimator).__name__}
@@ -155,7 +128,7 @@ def describe_params(estimator: Any, ignore: set[str]) -> Fingerprint:
 def _list_without_influence(estimator):
     """Return the parameters of an estimator that change no score but by rounding."""
     listed = {*WITHOUT_INFLUENCE}
-    listed |= {*getattr(estimator, "parameters_without_influence", ())}
+    listed |= {*getattr(estimator, "score_neutral_params", ())}
     return listed | {"memory"} if isinstance(estimator, Pipeline) else listed
 
 

@@ -1,4 +1,4 @@
-"""What holds for each search of a stage."""
+"""Checks of what holds for each search of a stage."""
 
 import io
 import os
@@ -6,7 +6,6 @@ import pickle
 import random
 import sys
 import tempfile
-import uuid
 import warnings
 from collections.abc import Callable, Collection
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 from sklearn.base import clone
-from sklearn.model_selection._search import BaseSearchCV
 
 from sklearn_iis._search import IISSearchCV
-from sklearn_iis.execution._trial import Trial, TrialScorer
+from sklearn_iis._sklearn_compat import BaseSearchCV
 from sklearn_iis.searches import SearchFactory, get_search
 from sklearn_iis.space import Candidate, PerLayer, SearchSpace, distinct
 from sklearn_iis.testing._formula import SPACE, FormulaClassifier, X, y
@@ -44,15 +42,15 @@ def check_search(
     Parameters
     ----------
     search : str or callable
-        What :class:`~sklearn_iis.IISSearchCV` takes: the name of a search, a class of
-        one, or any function like it.
+        As :class:`~sklearn_iis.IISSearchCV` takes it: the name of a search, a class of
+        one or of samplers, or any function like it.
 
     search_params : dict, default=None
         Further settings of the search.
 
     skip : collection of str, default=()
         Names of checks that do not apply, such as "check_budget_is_exact" for a search
-        that measures no more than a fixed set of candidates, and
+        that evaluates no more than a fixed set of candidates, and
         "check_better_than_chance" for one that does not learn from scores.
 
     Raises
@@ -134,29 +132,29 @@ def check_budget_is_exact(make_search):
         assert n_iter - 1 + ROUNDING < spent, f"spent {spent} of n_iter={n_iter}"
 
 
-def check_seeds_come_first(make_search):
-    """Seeds are measured first, and are part of the budget."""
-    seeds = SearchSpace(SPACE).sample(3, random_state=7)
+def check_initial_candidates_come_first(make_search):
+    """Initial candidates are evaluated first, and are part of the budget."""
+    initial = SearchSpace(SPACE).sample(3, random_state=7)
     for n_iter in (2, 3, 8):
-        search = _fit(make_search, n_iter=n_iter, seeds=seeds[:n_iter])
-        n_seeds = min(n_iter, 3)
-        first = _candidates(search)[:n_seeds]
-        assert first == seeds[:n_iter], f"{first} instead of {seeds[:n_iter]}"
+        search = _fit(make_search, n_iter=n_iter, initial_candidates=initial[:n_iter])
+        n_initial = min(n_iter, 3)
+        first = _candidates(search)[:n_initial]
+        assert first == initial[:n_iter], f"{first} instead of {initial[:n_iter]}"
         if "n_resources" in search.cv_results_:
             n_resources = list(search.cv_results_["n_resources"])
-            assert set(n_resources[:n_seeds]) == {min(n_resources)}, (
-                f"seeds do not start with the fewest resources, but {n_resources}"
+            assert set(n_resources[:n_initial]) == {min(n_resources)}, (
+                f"initial candidates do not start with the fewest, but {n_resources}"
             )
 
 
-def check_nothing_is_measured_twice(make_search):
-    """No candidate is measured twice, not even a seed that is given twice."""
+def check_nothing_is_evaluated_twice(make_search):
+    """No candidate is evaluated twice, not even an initial one given twice."""
     space = SearchSpace({"degree": [1, 2, 3, 4, 5], "kind": ["a", "b", "c"]})
-    seeds = space.sample(2, random_state=7)
-    search = _fit(make_search, space, n_iter=10, seeds=seeds * 2)
+    initial = space.sample(2, random_state=7)
+    search = _fit(make_search, space, n_iter=10, initial_candidates=initial * 2)
     rows = search.cv_results_["params"]
     twice = [row for i, row in enumerate(rows) if row in rows[:i]]
-    assert not twice, f"measured twice: {twice}"
+    assert not twice, f"evaluated twice: {twice}"
 
 
 def check_candidates_stay_in_the_space(make_search):
@@ -170,7 +168,7 @@ def check_candidates_stay_in_the_space(make_search):
 def check_layers_follow_the_depth(make_search):
     """A candidate has a code for each layer that it has, and for no other."""
     search = _fit(make_search, n_iter=12)
-    for params in search.cv_results_["params"]:
+    for params in _candidates(search):
         layers = [name for name in params if name.startswith("widths")]
         expected = [f"widths[{layer}]" for layer in range(params["n_layers"] + 1)]
         assert sorted(layers) == expected, f"{params} should have {expected}"
@@ -182,20 +180,20 @@ def check_random_state(make_search):
 
 
 def check_parallel(make_search):
-    """Two processes measure what one would, and give the same if run again.
+    """Two processes give the scores that one would, and the same if run again.
 
-    But for a search that says that it `depends_on_timing`.
+    But for a search whose `is_deterministic` says that candidates are others.
     """
     search, again = (_fit(make_search, n_jobs=2) for _ in range(2))
-    if not getattr(search, "depends_on_timing", False):
+    if getattr(search, "is_deterministic", True):
         _check_equal(search, again)
     np.testing.assert_allclose(
         search.cv_results_["mean_test_score"],
         [
-            FormulaClassifier(**search.estimator.decode(params)).score(X, y)
+            FormulaClassifier(**params).score(X, y)
             for params in search.cv_results_["params"]
         ],
-        err_msg="in two processes, and measured directly",
+        err_msg="in two processes, and computed directly",
     )
 
 
@@ -244,8 +242,8 @@ def check_clone_and_parameters(make_search):
 
 
 def check_pickle(make_search):
-    """What is restored from a pickle has the same results, and finds them again."""
-    search = _fit(make_search, n_iter=5)
+    """A search restored from a pickle has the same results, and finds them again."""
+    search = _make(make_search, n_iter=5).fit(X, y)
     restored = pickle.loads(pickle.dumps(search))
     _check_equal(search, restored)
     assert restored.best_params_ == search.best_params_
@@ -301,7 +299,7 @@ def check_nothing_is_printed(make_search):
 
 
 def check_better_than_chance(make_search):
-    """What it proposes once it has some scores is better than chance."""
+    """Proposals are better than chance once there are some scores."""
     searches = [_fit(make_search, n_iter=20, random_state=seed) for seed in range(3)]
     scores = [search.cv_results_["mean_test_score"] for search in searches]
     later = np.concatenate([s[len(s) // 2 :] for s in scores])
@@ -336,7 +334,7 @@ def check_spaces_of_one_dimension(make_search):
 
 
 def check_small_spaces_are_exhausted(make_search):
-    """A space with fewer candidates than the budget is measured as a whole."""
+    """A space with fewer candidates than the budget is searched as a whole."""
     for space, n_candidates in (
         ({"degree": [1, 2]}, 2),
         ({"kind": ["a", "b", "c"]}, 3),
@@ -349,7 +347,7 @@ def check_small_spaces_are_exhausted(make_search):
 
 
 def check_nothing_to_choose(make_search):
-    """The only candidate of a space is measured."""
+    """The only candidate of a space is evaluated."""
     with _warnings_ignored():
         search = _fit(make_search, {"degree": [3]})
     candidates = _candidates(search)
@@ -357,7 +355,7 @@ def check_nothing_to_choose(make_search):
 
 
 def check_stages(make_search):
-    """It runs in stages, each with its budget and with seeds of the one before."""
+    """It runs in stages, each with its budget and what is promoted to it."""
     search = IISSearchCV(
         FormulaClassifier(),
         SPACE,
@@ -365,7 +363,7 @@ def check_stages(make_search):
         size_param="size",
         n_iter=(10, 8),
         search=make_search,
-        n_seeds=2,
+        n_promoted=2,
         cv=ONE_SPLIT,
         random_state=0,
     ).fit(X, y)
@@ -375,16 +373,16 @@ def check_stages(make_search):
         _check_budget(stage, n_iter)
         _check_inside(stage, space)
     results = search.cv_results_
-    assert results["seed"][results["stage"] == 1][:2].all(), (
-        f"no seeds at the beginning of the second stage: {results['seed']}"
+    assert results["promoted"][results["stage"] == 1][:2].all(), (
+        f"nothing was promoted to the second stage: {results['promoted']}"
     )
 
 
 # In the order in which they run: what concerns any search comes first.
 CHECKS = (
     check_budget_is_exact,
-    check_seeds_come_first,
-    check_nothing_is_measured_twice,
+    check_initial_candidates_come_first,
+    check_nothing_is_evaluated_twice,
     check_candidates_stay_in_the_space,
     check_layers_follow_the_depth,
     check_random_state,
@@ -421,40 +419,64 @@ class _FailingScorer:
         return estimator.score(X, y)
 
 
-def _make(make_search, space=SPACE, *, scorer=_score, **settings) -> BaseSearchCV:
-    """Make a search as IISSearchCV does."""
-    space = space if isinstance(space, SearchSpace) else SearchSpace(space)
-    settings = {
-        "n_iter": 8,
-        "seeds": [],
-        "n_jobs": None,
-        "refit": False,
-        "cv": ONE_SPLIT,
-        "pre_dispatch": "2*n_jobs",
-        "random_state": 0,
-        "error_score": np.nan,
-        "return_train_score": False,
-    } | settings
-    trial = Trial(FormulaClassifier(), space)
-    scoring = TrialScorer(scorer, address=uuid.uuid4().hex)
-    return make_search(trial, space, scoring=scoring, **settings)
+def _make(make_search, *, n_iter: int) -> BaseSearchCV:
+    """Make a search that can be run by itself."""
+    return make_search(
+        FormulaClassifier(),
+        SearchSpace(SPACE),
+        n_iter=n_iter,
+        initial_candidates=[],
+        scoring=_score,
+        refit=False,
+        cv=ONE_SPLIT,
+        random_state=0,
+    )
 
 
-def _fit(make_search, space=SPACE, *, n_iter=8, **settings) -> BaseSearchCV:
-    """Run a search; whatever is checked, it must not exceed its budget."""
-    search = _make(make_search, space, n_iter=n_iter, **settings).fit(X, y)
-    _check_budget(search, n_iter)
-    return search
+def _fit(
+    make_search,
+    space=SPACE,
+    *,
+    n_iter=8,
+    initial_candidates=(),
+    scorer=_score,
+    random_state=0,
+    **settings,
+) -> BaseSearchCV:
+    """Run a search as a stage; whatever is checked, it must not exceed its budget."""
+
+    def make_with_candidates(estimator, space, **given):
+        given["initial_candidates"] = list(initial_candidates)
+        return make_search(estimator, space, **given)
+
+    search = IISSearchCV(
+        FormulaClassifier(),
+        space,
+        search=make_with_candidates,
+        n_iter=n_iter,
+        scoring=scorer,
+        refit=False,
+        cv=ONE_SPLIT,
+        random_state=random_state,
+        **settings,
+    )
+    try:
+        search.fit(X, y)
+    except ValueError as error:
+        if "Every candidate failed" not in str(error):
+            raise
+    (stage,) = search.stages_
+    _check_budget(stage, n_iter)
+    return stage
 
 
 def _candidates(search: BaseSearchCV) -> list[Candidate]:
-    """Return what was measured, in codes, without what a search has added to them."""
-    space = search.estimator.space
-    return [space.active(params) for params in search.cv_results_["params"]]
+    """Return what was evaluated, in codes."""
+    return list(search.candidates_)
 
 
 def _spent(search: BaseSearchCV) -> float:
-    """Return how many candidates were measured, those with all resources counting 1."""
+    """Return how many candidates were evaluated; with all resources they count 1."""
     results = search.cv_results_
     if "n_resources" not in results:
         return len(results["params"])
@@ -501,8 +523,8 @@ def _redirect_descriptors():
 
 
 def _warnings_ignored():
-    """Ignore what scikit-learn warns of failures, and a search of an unspent budget."""
-    return warnings.catch_warnings(action="ignore", category=UserWarning)
+    """Ignore warnings of failed candidates, and of a budget that is left."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def _seed():

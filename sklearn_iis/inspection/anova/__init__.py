@@ -1,1 +1,1 @@
-"""Functional ANOVA: the importance of hyperparameters."""
+"""Functional ANOVA of points and scores; nothing here knows of a search."""

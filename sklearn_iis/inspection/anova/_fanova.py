@@ -25,41 +25,16 @@ def fanova(codes, scores, *, max_order, n_estimators, random_state) -> Bunch:
     """Decompose the variance of scores by the `fanova` package.
 
     It averages over the trees the shares of each tree's variance (Hutter et al. 2014).
-
-    Parameters
-    ----------
-    codes : array-like of shape (n_samples, n_columns)
-        Points of the unit cube; NaN where a point has no value.
-
-    scores : array-like of shape (n_samples,)
-        What was observed there.
-
-    max_order : int
-        The most columns of a subset.
-
-    n_estimators : int
-        Number of trees.
-
-    random_state : int, RandomState instance or None
-        Determines the forest.
-
-    Returns
-    -------
-    result : :class:`~sklearn.utils.Bunch`
-        As of :func:`functional_anova`, but `total_variance` is the mean of the trees',
-        and `oob_score` is NaN, as the package does not tell it.
-
-    Raises
-    ------
-    ImportError
-        If the package is not installed, or was built with a SWIG that it does not
-        work with.
+    Arguments and result are those of :func:`functional_anova`, but `total_variance` is
+    the mean of the trees', and `oob_score` is NaN, as the package does not tell it.
+    Raises ImportError if the package is not installed, or was built with a SWIG that it
+    does not work with.
     """
     codes, scores = check_observations(codes, scores)
     rng = check_random_state(random_state)
     n_columns = codes.shape[1]
     with warnings.catch_warnings():
-        # The package calls what ConfigSpace has renamed.
+        # The package uses names that ConfigSpace has changed.
         warnings.simplefilter("ignore", DeprecationWarning)
         module = _import_fanova()
         forest = module.fANOVA(

@@ -1,4 +1,4 @@
-"""Functional ANOVA: which share of a score's variance each hyperparameter explains."""
+"""Functional ANOVA: the share of a score's variance that each column explains."""
 
 import math
 import warnings
@@ -9,24 +9,24 @@ from numbers import Integral
 import numpy as np
 from scipy.stats import qmc
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.tree._tree import Tree
 from sklearn.utils import (
     Bunch,
     check_array,
     check_consistent_length,
     check_random_state,
 )
-from sklearn.utils._param_validation import Interval, validate_params
 from threadpoolctl import threadpool_limits
+
+from sklearn_iis._sklearn_compat import Interval, Tree, validate_params
 
 # How many times the residuals of the forest are fitted. On average over the functions,
 # samples and noise in doc/importance.md, two are best.
 N_CORRECTIONS = 2
 
-# Fewer observations say nothing about what matters.
+# Fewer observations say nothing about importance.
 MIN_SAMPLES = 10
 
-# Marginals are averaged over the cells of a grid with no more cells a column, and no
+# Marginals are averaged over the cells of a grid with no more cells per column, and no
 # more than their square in all.
 MAX_CELLS = 48
 
@@ -62,10 +62,10 @@ def functional_anova(
     codes : array-like of shape (n_samples, n_columns)
         Points of the unit cube, at least 10. A value that a point does not have, and
         that has no influence on its score, is NaN; it is drawn at random, so that the
-        column is credited for no more than what it explains where it exists.
+        column is credited for no more than its effect where it exists.
 
     scores : array-like of shape (n_samples,)
-        What was observed at these points, finite.
+        The finite scores of these points.
 
     max_order : int, default=2
         The most columns of a subset.
@@ -74,7 +74,7 @@ def functional_anova(
         Number of trees, each with two that correct it.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the forest and what is drawn for missing values.
+        Determines the forest and the values drawn for missing ones.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def functional_anova(
         subsets : list of tuple of int
             Indices of columns, smaller subsets first.
         importances : ndarray of shape (n_subsets, n_estimators)
-            What each tree adds to the share of each subset: the covariance of its
+            The addition of each tree to the share of each subset: the covariance of its
             function with that of the forest, over the variance of the forest; below 0
             if they are opposed.
         importances_mean : ndarray of shape (n_subsets,)
@@ -121,8 +121,8 @@ def functional_anova(
     three ways.
 
     The marginals of a tree are exact averages over the cells of a grid, which has up to
-    48 cells a column for subsets of one and two columns, 13 for three and 6 for four;
-    what varies within a cell is lost.
+    48 cells per column for subsets of one and two columns, 13 for three and 6 for four;
+    any variation within a cell is lost.
 
     References
     ----------
@@ -153,7 +153,7 @@ def functional_anova(
 
 
 def decompose(forest: "MarginalForest", max_order: int) -> Bunch:
-    """Return what :func:`functional_anova` returns, of a forest that is fitted."""
+    """Return the result of :func:`functional_anova`, of a forest that is fitted."""
     subsets = list_subsets(forest.n_columns, max_order)
     return make_result(
         subsets,
@@ -233,7 +233,7 @@ class MarginalForest:
         Points of the unit cube; NaN where a point has no value.
 
     scores : array-like of shape (n_samples,)
-        What was observed there.
+        Their scores.
 
     n_estimators : int
         Number of members.
@@ -288,18 +288,11 @@ class MarginalForest:
         )
 
     def explained_variances(self, subsets: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """Return what each member adds to the variance that each subset explains.
+        """Return the variances that subsets of columns explain, for each member.
 
-        Parameters
-        ----------
-        subsets : list of tuple of int
-            Indices of columns.
-
-        Returns
-        -------
-        variances : ndarray of shape (n_subsets, n_estimators)
-            The covariances of the members' functions with those of the forest; their
-            means over the members are the variances of the forest's functions.
+        That is an array of shape (n_subsets, n_estimators): the covariances of the
+        members' functions with those of the forest. Their means over the members are
+        the variances of the forest's functions.
         """
         variances = np.empty((len(subsets), len(self._members)))
         # On matrices of this size several threads gain little, and wait for each other
@@ -335,21 +328,10 @@ class MarginalForest:
     def marginal(
         self, columns: tuple[int, ...], points: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean prediction with some columns held and all others varied.
+        """Return the mean prediction over all other columns, and its deviation.
 
-        Parameters
-        ----------
-        columns : tuple of int
-            The columns that are held.
-
-        points : list of ndarray of shape (n_points,)
-            The values of each of `columns`; the marginal is returned for all their
-            combinations.
-
-        Returns
-        -------
-        mean, std : ndarray of shape (n_points of the first column, ...)
-            Mean and standard deviation over the members.
+        Both are arrays of shape (n_points of the first column, ...): the mean and the
+        standard deviation over the members, at all combinations of the points.
         """
         marginals = np.array(
             [
@@ -465,7 +447,7 @@ def _grid(thresholds: np.ndarray, n_cells: int) -> np.ndarray:
 
 
 def _center(marginal: np.ndarray, widths: list[np.ndarray]) -> np.ndarray:
-    """Return a marginal less what any of its columns explains on its own."""
+    """Return a marginal less the functions of any of its columns alone."""
     for axis, axis_widths in enumerate(widths):
         mean = np.tensordot(marginal, axis_widths, axes=(axis, 0))
         marginal = marginal - np.expand_dims(mean, axis)

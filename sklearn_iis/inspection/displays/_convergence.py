@@ -1,6 +1,7 @@
 """The best score so far, over the number of candidates and over time."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from sklearn_iis.inspection._fitted import (
     choose_metric,
     get_stages,
 )
-from sklearn_iis.inspection.displays._plotting import as_error as to_error
 from sklearn_iis.inspection.displays._plotting import (
     check_axes,
     new_axes,
+    plain,
     score_label,
     series_styles,
+    to_error,
 )
 
 PANELS = ("number of candidates", "summed time of all evaluations")
@@ -28,10 +30,11 @@ TIME_UNITS = {"s": (1, 120), "min": (60, 120), "h": (3600, np.inf)}
 NO_MARKER = {"marker": "None"}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ConvergenceDisplay:
     """The best score so far, over the number of candidates and over time.
 
-    It is figure 5 of [1]_: one curve a search, in two panels. Use :meth:`from_search`
+    It is figure 5 of [1]_: one curve per search, in two panels. Use :meth:`from_search`
     to make one.
 
     Of a single search, a vertical line shows where each stage begins, with its size
@@ -47,7 +50,7 @@ class ConvergenceDisplay:
         `labels` (the sizes of the stages; none if there are no sizes).
 
     score_name : str
-        What `best` is, for the label of the vertical axis.
+        The meaning of `best`, for the label of the vertical axis.
 
     Attributes
     ----------
@@ -69,7 +72,7 @@ class ConvergenceDisplay:
         there are several searches.
 
     legend_ : matplotlib Legend or None
-        What tells the searches apart; None if there is but one.
+        The names of the searches; None if there is but one.
 
     See Also
     --------
@@ -105,9 +108,8 @@ class ConvergenceDisplay:
     True
     """
 
-    def __init__(self, *, curves: Sequence[Bunch], score_name: str):
-        self.curves = curves
-        self.score_name = score_name
+    curves: Sequence[Bunch]
+    score_name: str
 
     @classmethod
     def from_search(cls, searches, *, metric=None, as_error=False, axes=None):
@@ -116,12 +118,12 @@ class ConvergenceDisplay:
         The best is the one of all stages so far, as all candidates are scored on the
         same splits. It starts anew with each stage of a search that chooses of the last
         stage only (`select="last"`). Candidates that failed count and take time, but
-        never are the best. Several measurements of a candidate, as by Hyperband, count
+        never are the best. Several evaluations of a candidate, as by Hyperband, count
         one by one.
 
         Time is that of fitting and scoring, summed over all candidates and splits. It
-        is not the wall-clock time: several jobs need less, and what the search needs to
-        propose candidates is not included.
+        is not the wall-clock time: several jobs need less, and the time to propose
+        candidates is not included.
 
         Parameters
         ----------
@@ -194,7 +196,9 @@ class ConvergenceDisplay:
             If there are not two axes.
         """
         is_new = axes is None
-        self.axes_ = _make_panels() if is_new else check_axes(axes, PANELS)
+        if is_new:
+            axes = new_axes(width=7.5, height=3.2, n_axes=2, n_columns=2, sharey=True)
+        self.axes_ = check_axes(axes, PANELS)
         self.figure_ = self.axes_[0].figure
         unit, seconds = _choose_unit(max(curve.seconds[-1] for curve in self.curves))
         self.lines_ = np.empty((len(self.curves), 2), dtype=object)
@@ -206,15 +210,14 @@ class ConvergenceDisplay:
                 self.lines_[i, j] = _draw_curve(
                     ax, x, curve, style if len(self.curves) > 1 else style | NO_MARKER
                 )
-        for ax, what in zip(
-            self.axes_, (PANELS[0], f"{PANELS[1]} [{unit}]"), strict=True
-        ):
+        labels = (PANELS[0], f"{PANELS[1]} [{unit}]")
+        for ax, label in zip(self.axes_, labels, strict=True):
             # The first marker may be at 0, and must not be cut off.
             ax.set_xlim(left=-0.02 * ax.get_xlim()[1] if len(self.curves) > 1 else 0)
-            ax.set_xlabel(what)
-        self.axes_[0].set_ylabel(self.score_name)
+            ax.set_xlabel(label)
+        self.axes_[0].set_ylabel(plain(self.score_name))
         if not self.axes_[0].get_shared_y_axes().joined(*self.axes_):
-            self.axes_[1].set_ylabel(self.score_name)
+            self.axes_[1].set_ylabel(plain(self.score_name))
         if len(self.curves) > 1:
             self.legend_ = self._draw_legend(is_new)
         else:
@@ -270,7 +273,7 @@ def _name_searches(searches):
 
 
 def _name_metric(searches, metrics):
-    """Return what the scores are, or raise an error if they differ."""
+    """Return the name of the scores, or raise an error if they differ."""
     names = set()
     for search, metric in zip(searches, metrics, strict=True):
         scoring = getattr(search, "scoring", None)
@@ -280,7 +283,7 @@ def _name_metric(searches, metrics):
     if len(names - {"score"}) > 1:
         raise ValueError(
             f"the searches were guided by different metrics, {sorted(names)}: choose "
-            "one that was measured in all of them with metric=..."
+            "one that all of them have with metric=..."
         )
     return names.pop() if len(names) == 1 else "score"
 
@@ -312,12 +315,12 @@ def _make_curve(named, stages, values, as_error):
         best=_find_best(values, starts, search, as_error),
         seconds=np.cumsum(np.concatenate([stage.seconds for stage in stages])),
         starts=starts,
-        labels=[f"{stage.size}" for stage in stages] if sized else [],
+        labels=[stage.size_text for stage in stages] if sized else [],
     )
 
 
 def _find_best(values, starts, search, as_error):
-    """Return the best so far, of what the search chooses from."""
+    """Return the best score so far, of the stages that the search chooses from."""
     best = np.fmin if as_error else np.fmax  # which skip NaN
     chooses_last = getattr(search, "select", None) == "last"
     # A callable takes precedence over `select`.
@@ -335,18 +338,13 @@ def _choose_unit(longest: float) -> tuple[str, float]:
     )
 
 
-def _make_panels():
-    axes = new_axes(width=7.5, height=3.2, n_columns=2)
-    axes[1].sharey(axes[0])
-    axes[1].tick_params(labelleft=False)
-    return axes
-
-
 def _draw_curve(ax, x, curve, style):
     first = np.flatnonzero(np.isfinite(curve.best))[0]
     label = curve.name
     if curve.labels and label is not None:
         label += f" ({' → '.join(curve.labels)})"
+    if label is not None:
+        label = plain(label)
     (line,) = ax.plot(
         x,
         curve.best,
@@ -367,7 +365,7 @@ def _write_sizes(ax, x, labels) -> list[Any]:
     row_ends: list[float] = []
     for i, (start, label) in enumerate(zip(x, labels, strict=False)):
         text = ax.annotate(
-            f"size {label}" if i == 0 else label,
+            plain(f"size {label}" if i == 0 else label),
             (start, 1),
             xycoords=ax.get_xaxis_transform(),
             xytext=(1, 2),

@@ -1,4 +1,4 @@
-"""What the pictures share: colours, scales of axes, and names."""
+"""Colours, scales of axes, and names that the pictures share."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_iis.execution._text import printable
+from sklearn_iis.inspection._fitted import NothingToShowError
 from sklearn_iis.space import Continuous, Discrete, is_log, is_numeric
 
 # Of Okabe and Ito, darkest first: told apart by the colour-blind, and in grey by the
@@ -17,6 +19,12 @@ HATCHES = ("", "///", "...", "xx", "\\\\\\", "oo")
 
 # The most values of a discrete hyperparameter that are all written on its axis.
 MAX_TICKS = 8
+
+# The most choices that are all written on an axis; of more, so many or fewer are.
+MAX_CHOICES = 60
+
+# Axes of matplotlib overflow with larger numbers.
+MAX_NUMBER = 1e200
 
 # The most letters of the name of a choice.
 MAX_LABEL = 18
@@ -53,24 +61,41 @@ def series_styles(n_series: int) -> list[dict[str, Any]]:
     ]
 
 
-def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None:
-    """Give an axis the scale of a hyperparameter and ticks where it has few values.
+def is_number(dimension: Continuous | Discrete) -> bool:
+    """Return whether values are numbers on an axis, rather than names of choices."""
+    if not is_numeric(dimension):
+        return False
+    with np.errstate(over="ignore"):
+        low, high = dimension.range
+    try:
+        if max(abs(float(low)), abs(float(high))) <= MAX_NUMBER:
+            return True
+    except OverflowError:  # such as 10**400
+        pass
+    if isinstance(dimension, Continuous):
+        raise NothingToShowError(f"a range from {low} to {high} cannot be drawn")
+    return False
 
-    Parameters
-    ----------
-    axis : matplotlib Axis
-        `ax.xaxis` or `ax.yaxis`, on which values are drawn at :func:`positions`.
 
-    dimension : Continuous or Discrete
-        The hyperparameter.
+def positions(dimension: Continuous | Discrete, values: Sequence) -> np.ndarray:
+    """Return where values are drawn: numbers at themselves, choices at their index."""
+    if is_number(dimension):
+        return np.array(values, dtype=float)
+    assert isinstance(dimension, Discrete)
+    # 1 and 1.0 are two choices.
+    levels = {(type(level), level): i for i, level in enumerate(dimension.levels)}
+    return np.array([levels[type(value), value] for value in values], dtype=float)
 
-    values : list
-        The values that are drawn, at least the lowest and the highest.
+
+def set_scale(axis: Any, dimension: Continuous | Discrete, values: Sequence) -> None:
+    """Give an axis the scale of a hyperparameter, and ticks where it has few values.
+
+    The values are at least the lowest and the highest of those that are drawn.
     """
     from matplotlib import ticker
 
-    if not is_numeric(dimension):
-        _set_choices(axis, [str(value) for value in values])
+    if not is_number(dimension):
+        _set_choices(axis, positions(dimension, values), map(printable, values))
         return
     log = is_log(dimension)
     if log:
@@ -85,30 +110,14 @@ def set_scale(axis: Any, dimension: Continuous | Discrete, values: list) -> None
         axis.set_major_locator(ticker.MaxNLocator("auto", steps=steps, integer=True))
 
 
-def positions(dimension: Continuous | Discrete, values: list) -> np.ndarray:
-    """Return where values are drawn: numbers at themselves, choices one after another.
-
-    Parameters
-    ----------
-    dimension : Continuous or Discrete
-        The hyperparameter.
-
-    values : list
-        Its values, all that are drawn.
-
-    Returns
-    -------
-    positions : ndarray of shape (n_values,)
-        Numbers.
-    """
-    if is_numeric(dimension):
-        return np.array(values, dtype=float)
-    return np.arange(len(values), dtype=float)
+def plain(value: Any) -> str:
+    """Return a text that matplotlib can write, and does not read as a formula."""
+    return printable(value).replace("$", r"\$")
 
 
 def short_name(name: str) -> str:
     """Return a hyperparameter's name without the steps of the pipeline before it."""
-    return _plain(name.rpartition("__")[2])
+    return plain(name.rpartition("__")[2])
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -116,64 +125,53 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     short = [short_name(name) for name in names]
     return {
-        name: _plain(name) if short.count(brief) > 1 else brief
+        name: plain(name) if short.count(brief) > 1 else brief
         for name, brief in zip(names, short, strict=True)
     }
 
 
-def as_error(values: np.ndarray, best_score: float) -> np.ndarray:
-    """Return 1 - value, or -value if no score is above 0, as those of an error are.
-
-    Parameters
-    ----------
-    values : ndarray
-        Scores, or means of scores.
-
-    best_score : float
-        The best score of the search.
-    """
+def to_error(values: np.ndarray, best_score: float) -> np.ndarray:
+    """Return 1 - value, or -value if no score is above 0, as those of an error are."""
     return -values if best_score <= 0 else 1 - values
 
 
 def score_label(metric: str, error: bool = False) -> str:
-    """Return what an axis of scores is called."""
-    kind = "error" if error else "score"
-    return (
-        f"validation {kind}" if metric == "score" else f"validation {kind} ({metric})"
-    )
+    """Return the label of an axis of scores."""
+    kind = "validation error" if error else "validation score"
+    return kind if metric == "score" else f"{kind} ({metric})"
 
 
-def new_axes(*, width: float, height: float, n_columns: int = 1) -> Any:
-    """Return the axes of a new figure, which pyplot shows; an array if many."""
+def new_axes(
+    *,
+    width: float,
+    height: float,
+    n_axes: int = 1,
+    n_columns: int = 1,
+    sharey: bool = False,
+) -> np.ndarray:
+    """Return the axes of a new figure, which pyplot shows, row by row."""
     import matplotlib.pyplot as plt
 
-    _, axes = plt.subplots(
-        ncols=n_columns, figsize=(width, height), layout="constrained"
+    figure, axes = plt.subplots(
+        math.ceil(n_axes / n_columns),
+        n_columns,
+        figsize=(width, height),
+        layout="constrained",
+        sharey=sharey,
+        squeeze=False,
     )
-    return axes
+    for spare in axes.ravel()[n_axes:]:
+        figure.delaxes(spare)
+    return axes.ravel()[:n_axes]
 
 
 def legend_title(stages: Sequence[Any]) -> str:
-    """Return what the labels of stages are; nothing if they tell themselves."""
+    """Return the meaning of the labels of stages; empty if they tell themselves."""
     return "size" if any(stage.size is not None for stage in stages) else ""
 
 
 def check_axes(axes: Any, names: Sequence[str]) -> np.ndarray:
-    """Return a user's axes as an array, or raise an error if there are not enough.
-
-    Parameters
-    ----------
-    axes : matplotlib Axes or array-like of such
-        Where to draw.
-
-    names : list of str
-        What is drawn in each.
-
-    Returns
-    -------
-    axes : ndarray of shape (n_names,) of matplotlib Axes
-        The axes.
-    """
+    """Return a user's axes as an array, or raise an error if there are not enough."""
     axes = np.asarray(axes, dtype=object).ravel()
     if len(axes) != len(names):
         raise ValueError(
@@ -199,19 +197,16 @@ def _set_log_ticks(axis, low, high):
     axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
-def _set_choices(axis, labels):
+def _set_choices(axis, where, labels):
     """Write the names of choices so that they do not touch each other."""
     labels = [" ".join(label.split()) for label in labels]  # of estimators have lines
     labels = [
         label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 3]}..."
         for label in labels
     ]
-    axis.set_ticks(range(len(labels)), [_plain(label) for label in labels])
+    step = math.ceil(len(labels) / MAX_CHOICES)
+    where, labels = where[::step], labels[::step]
+    axis.set_ticks(where, [plain(label) for label in labels])
     if axis.axis_name == "x" and sum(len(label) for label in labels) > 24:
         for text in axis.get_ticklabels():
             text.set(fontsize="small", rotation=25, ha="right", rotation_mode="anchor")
-
-
-def _plain(text):
-    """Return a text that matplotlib does not read as a formula."""
-    return text.replace("$", r"\$")

@@ -1,6 +1,5 @@
-"""What a report says in words and tables: the best, the stages, the failures."""
+"""Words and tables of a report: the best, the stages, the ranges, the failures."""
 
-import pprint
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -8,19 +7,21 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from sklearn_iis.inspection._fitted import Stage, choose_metric, get_trial
+from sklearn_iis.execution._text import shorten, shorten_middle
+from sklearn_iis.inspection._fitted import NothingToShowError, Stage, choose_metric
 from sklearn_iis.inspection.displays._plotting import score_label
 from sklearn_iis.inspection.report._source import Source
 from sklearn_iis.inspection.report._text import (
+    MAX_LENGTH,
+    MAX_QUOTE,
     NOTHING,
-    builtin,
     count,
     format_duration,
+    format_literal,
     format_range,
     format_seconds,
     format_value,
     make_score_format,
-    shorten,
 )
 from sklearn_iis.space import distinct
 
@@ -31,14 +32,14 @@ MAX_FAILED_CANDIDATES = 3
 
 def name_estimator(search: Any) -> str:
     """Return the class that is searched, of a pipeline its last step."""
-    estimator = getattr(get_trial(search) or search, "estimator", search)
+    estimator = getattr(search, "estimator", search)
     if isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
     return type(estimator).__name__
 
 
-def summarize(source: Source) -> list[str]:
-    """Return what the line below the title says."""
+def summarize(source: Source) -> dict[str, Any]:
+    """Return the parts of the line below the title."""
     # Not from our package by name: it is the one that imports us.
     import sklearn_iis
 
@@ -60,14 +61,14 @@ def summarize(source: Source) -> list[str]:
     if not source.ended_early and hasattr(search, "refit_time_"):
         summary.append(f"{format_duration(search.refit_time_)} for the refit")
     summary.append(f"sklearn_iis {sklearn_iis.__version__}")
-    return summary
+    return {"parts": summary}
 
 
 def describe_best(source: Source) -> dict[str, Any]:
     """Return the best candidate, and how it was chosen."""
     scores = source.all_scores()
     if np.isnan(scores).all():
-        return {"reason": "No candidate has a score: all failed."}
+        raise NothingToShowError("no candidate has a score: all failed")
     index, note = _choose_best(source, scores)
     stage, row = source.rows[index]
     format_score = make_score_format(scores)
@@ -77,21 +78,18 @@ def describe_best(source: Source) -> dict[str, Any]:
         for i in range(stage.n_splits)
     ]
     return {
-        "reason": None,
         "score": format_score(scores[index]),
         "score_name": score_label(source.metric),
         "where": source.locate(stage),
         "splits": _describe_splits(splits, format_score),
         "note": note,
         "params": [(name, format_value(value)) for name, value in params.items()],
-        "literal": pprint.pformat(
-            {name: builtin(value) for name, value in params.items()}, sort_dicts=False
-        ),
+        "literal": format_literal(params),
     }
 
 
 def _choose_best(source: Source, scores: np.ndarray) -> tuple[int, str]:
-    """Return the row of the best candidate, and what is to be said of the choice."""
+    """Return the row of the best candidate, and a note on the choice."""
     highest = int(np.nanargmax(scores))
     last = source.stages[-1]
     if source.ended_early:
@@ -131,14 +129,13 @@ def describe_stages(source: Source) -> dict[str, Any]:
     for stage in source.stages:
         scores = stage.scores(source.metric)
         found = scores[~np.isnan(scores)]
-        handed_over = stage.results.get("seed")
         cells = {
             "stage": stage.index,
-            "size": stage.size,
+            "size": stage.size_text,
             "candidates": len(scores),
             "failed": int(stage.failed.sum()),
             "pruned": int(np.sum(stage.results.get("pruned", 0))),
-            "seeds": None if handed_over is None else _count_seeds(stage),
+            "promoted": _count_promoted(stage),
             "best": format_score(found.max()) if len(found) else NOTHING,
             "median": format_score(np.median(found)) if len(found) else NOTHING,
             "seconds": format_seconds(stage.seconds.sum()),
@@ -148,9 +145,9 @@ def describe_stages(source: Source) -> dict[str, Any]:
         "rows": rows,
         "score_name": score_label(source.metric),
         "sized": source.sized,
-        "seeded": rows[0]["seeds"] is not None,
+        "can_promote": "promoted" in source.stages[0].results,
         "can_prune": "pruned" in source.stages[0].results,
-        # Hyperband measures a candidate again with more epochs.
+        # Hyperband evaluates a candidate again with more epochs.
         "repeated": any(
             len(distinct(stage.candidates)) < len(stage.candidates)
             for stage in source.stages
@@ -158,18 +155,20 @@ def describe_stages(source: Source) -> dict[str, Any]:
     }
 
 
-def _count_seeds(stage: Stage) -> int:
+def _count_promoted(stage: Stage) -> int:
     """Return how many candidates were handed over: each may have several rows."""
-    seeds = np.flatnonzero(stage.results["seed"])
-    return len(distinct(stage.candidates[i] for i in seeds))
+    rows = np.flatnonzero(stage.results.get("promoted", ()))
+    return len(distinct(stage.candidates[i] for i in rows))
 
 
 def describe_ranges(source: Source) -> dict[str, Any]:
-    """Return the table of what was left of each hyperparameter."""
+    """Return the table of the ranges that each stage searched."""
     names = dict.fromkeys(n for s in source.stages for n in s.space.dimensions)
     return {
-        "stages": [stage.label for stage in source.stages],
-        "sized": source.sized,
+        "stages": [
+            f"Size {stage.label}" if source.sized else f"Stage {stage.index}"
+            for stage in source.stages
+        ],
         "rows": [
             (
                 name,
@@ -188,7 +187,7 @@ def describe_failures(source: Source) -> dict[str, Any]:
     kinds: dict[str, list[int]] = {}
     for index, (stage, row) in enumerate(source.rows):
         if stage.failed[row]:
-            kinds.setdefault(_last_line(_get_error(stage, row)), []).append(index)
+            kinds.setdefault(_last_line(stage.errors[row]), []).append(index)
     ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     shown = [
         _describe_kind(source, message, indices)
@@ -207,13 +206,14 @@ def _describe_kind(source: Source, message: str, indices: list[int]) -> dict[str
     stage, row = source.rows[indices[0]]
     examples = indices[:MAX_FAILED_CANDIDATES]
     names = list(dict.fromkeys(name for i in examples for name in source.params[i]))
+    error = stage.errors[row]
     places = Counter(source.locate(source.rows[i][0]) for i in indices)
     return {
-        "message": shorten(message),
+        "message": shorten(message, MAX_LENGTH),
         "count": count(len(indices), "candidate"),
         # A single stage has no name.
         "places": [f"{n} in {place}" for place, n in places.items() if place],
-        "traceback": _get_error(stage, row),
+        "traceback": shorten_middle(error, MAX_QUOTE) if error else "",
         "names": names,
         "examples": [
             (
@@ -229,11 +229,6 @@ def _describe_kind(source: Source, message: str, indices: list[int]) -> dict[str
         ],
         "n_further": len(indices) - len(examples),
     }
-
-
-def _get_error(stage: Stage, row: int) -> str | None:
-    errors = stage.results.get("error")
-    return None if errors is None else errors[row]
 
 
 def _last_line(error: str | None) -> str:

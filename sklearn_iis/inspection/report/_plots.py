@@ -1,6 +1,5 @@
-"""The pictures of a report, and what is said of them."""
+"""Pictures of a report, and the text beside them."""
 
-import warnings
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -15,30 +14,35 @@ from sklearn_iis.inspection._fitted import (
     Observations,
     observe_stages,
 )
-from sklearn_iis.inspection.anova._functional_anova import (
-    MIN_SAMPLES,
-    MarginalForest,
-    decompose,
-)
-from sklearn_iis.inspection.anova._importance import (
+from sklearn_iis.inspection._importance import (
     ImportanceResult,
     describe_importance,
     describe_marginal,
     fit_forest,
 )
-from sklearn_iis.inspection.anova._ranges import RangesDisplay
+from sklearn_iis.inspection.anova._functional_anova import (
+    MIN_SAMPLES,
+    MarginalForest,
+    decompose,
+)
 from sklearn_iis.inspection.displays._convergence import ConvergenceDisplay
-from sklearn_iis.inspection.displays._importance_display import ImportanceDisplay
-from sklearn_iis.inspection.displays._marginal_display import (
+from sklearn_iis.inspection.displays._importance import ImportanceDisplay
+from sklearn_iis.inspection.displays._marginal import (
     MarginalDisplay,
     PairMarginalDisplay,
 )
+from sklearn_iis.inspection.displays._ranges import RangesDisplay
+from sklearn_iis.inspection.report._section import make_section
 from sklearn_iis.inspection.report._source import Source
-from sklearn_iis.inspection.report._text import as_sentence
 
 # Beyond that, a page is not read any more.
 MAX_SUBSETS = 12
 MAX_MARGINALS = 3
+
+IMPORTANCE_TEXT = (
+    "The share of the variance of the predicted score that each hyperparameter "
+    "explains, and each pair beyond its members (functional ANOVA)."
+)
 
 # As many as `hyperparameter_importance` has by default.
 N_TREES = 64
@@ -89,90 +93,48 @@ def draw_sections(source: Source) -> list[dict[str, Any]]:
                 "Convergence",
                 "The best score so far, over the number of candidates and over the "
                 "time of fitting and scoring. Lines show where stages begin.",
-                lambda: _draw_convergence(source),
+                _draw_convergence,
+                source,
                 layout="halves",
             ),
             _make_section(
                 "Ranges",
-                "What each stage searched, the first one on top. Dots are candidates, "
+                "The range of each stage, the first one on top. Dots are candidates, "
                 "the earliest on top; crosses failed; the star is the best one.",
-                lambda: _draw_ranges(source),
+                _draw_ranges,
+                source,
                 layout="thirds",
             ),
-            _make_importance_section(source),
+            _make_section(
+                "Importance of the hyperparameters",
+                IMPORTANCE_TEXT,
+                _draw_importance,
+                source,
+            ),
         ]
 
 
 def _make_section(
     heading: str,
     text: str,
-    draw: Callable[[], list[_Image]],
+    draw: Callable[..., dict[str, Any]],
+    *args: Any,
     layout: str = "whole",
 ) -> dict[str, Any]:
-    """Return a section, which says why if it cannot be made.
+    """Return a section with the images that `draw` returns.
 
-    On a wide screen its images share the width in "halves" or "thirds". On a narrow one
+    On a wide screen they share the width in "halves" or "thirds". On a narrow one
     "whole" images scroll, as they would be too small to be read.
     """
-    try:
-        with warnings.catch_warnings():
-            # The page says itself which stages are left out.
-            warnings.filterwarnings("ignore", "Stages are left out")
-            images, reason = draw(), None
-    except NothingToShowError as error:
-        images, reason = [], as_sentence(str(error))
-    return {
-        "heading": heading,
-        "text": text,
-        "images": images,
-        "layout": layout,
-        "reason": reason,
-        "sections": [],
-    }
-
-
-def _make_importance_section(source: Source) -> dict[str, Any]:
-    """Return the section of functional ANOVA, and those that depend on its outcome."""
-    heading = "Importance of the hyperparameters"
-    text = (
-        "Which share of the variance of the predicted score each hyperparameter "
-        "explains, and each pair beyond its members (functional ANOVA)."
-    )
-    analysis = None
-
-    def draw():
-        nonlocal analysis
-        analysis = _Analysis.from_source(source)
-        return _draw_importance(analysis.result)
-
-    section = _make_section(heading, text, draw)
-    if analysis is None:
-        return section
-    section["text"] = f"{text} {_describe_fit(source, analysis.result)}"
-    ranked = analysis.result.rank()
-    single = [subset for subset in ranked if len(subset) == 1][:MAX_MARGINALS]
-    section["sections"] = [
-        _make_section(
-            "Single hyperparameters",
-            "The mean score over the most important ones, averaged over all others in "
-            "the stage's space; the band is the standard deviation over the trees.",
-            lambda: [_draw_marginal(analysis, subset) for subset in single],
-            layout="thirds",
-        ),
-        _make_section(
-            "Pair of hyperparameters",
-            "The mean score over the most important pair, averaged over all others.",
-            lambda: _draw_pair(analysis, ranked),
-        ),
-    ]
-    return section
+    empty = {"heading": heading, "text": text, "images": [], "sections": []}
+    return empty | {"layout": layout} | make_section(draw, *args)
 
 
 def _describe_fit(source: Source, result: Any) -> str:
-    """Return how far the forests are to be believed, and which stages have none."""
+    """Return how well the forests predict, and which stages have none."""
     scores = ", ".join(f"{100 * stage.oob_score:.0f} %" for stage in result.stages)
     fit = (
-        f"Of the variance of the measured scores, forests predict {scores} for "
+        f"Of the variance of the scores, forests predict {scores} for "
         "candidates that they were not fitted to; near 0 or below, all this is noise."
     )
     shown = {stage.stage for stage in result.stages}
@@ -185,53 +147,85 @@ def _describe_fit(source: Source, result: Any) -> str:
     )
 
 
-def _draw_convergence(source: Source) -> list[_Image]:
-    # A figure a panel: on a phone one is below the other.
+def _draw_convergence(source: Source) -> dict[str, Any]:
+    # One figure per panel: on a phone one is below the other.
     figures = [_make_figure(4.8, 3.2) for _ in range(2)]
     ConvergenceDisplay.from_search(
         source.search,
         metric=source.metric,
         axes=[figure.subplots() for figure in figures],
     )
-    return [
-        _embed(figure, f"Curve of the best score so far over {what}.")
-        for figure, what in zip(
-            figures, ("the number of candidates", "time"), strict=True
-        )
+    scales = ("the number of candidates", "time")
+    images = [
+        _embed(figure, f"Curve of the best score so far over {scale}.")
+        for figure, scale in zip(figures, scales, strict=True)
     ]
+    return {"images": images}
 
 
-def _draw_ranges(source: Source) -> list[_Image]:
+def _draw_ranges(source: Source) -> dict[str, Any]:
     names = list(source.stages[0].space.dimensions)
     height = 0.8 + 0.3 * max(len(source.stages), 2)
     figures = [_make_figure(3.3, height) for _ in names]
     RangesDisplay.from_search(
         source.search, names=names, axes=[figure.subplots() for figure in figures]
     )
-    return [
+    images = [
         _embed(figure, f"Bars of the range of {name} in each stage, with candidates.")
         for figure, name in zip(figures, names, strict=True)
     ]
+    return {"images": images}
 
 
-def _draw_importance(result: Any) -> list[_Image]:
-    n_bars = min(MAX_SUBSETS, len(result.rank()))
-    n_bars *= len(result.stages)
+def _draw_importance(source: Source) -> dict[str, Any]:
+    """Return the bars of importance, and the sections that depend on the outcome."""
+    analysis = _Analysis.from_source(source)
+    result, ranked = analysis.result, analysis.result.rank()
+    n_bars = min(MAX_SUBSETS, len(ranked)) * len(result.stages)
     figure = _make_figure(5.8, 1.0 + 0.14 * max(n_bars, 3))
     display = ImportanceDisplay(result=result)
     display.plot(ax=figure.subplots(), n_subsets=MAX_SUBSETS)
     names = ", ".join(" and ".join(subset) for subset in display.subsets_[:3])
-    return [_embed(figure, f"Bars of importance, most important first: {names}, ...")]
+    alt = f"Bars of importance, most important first: {names}, ..."
+    return {
+        "text": f"{IMPORTANCE_TEXT} {_describe_fit(source, result)}",
+        "images": [_embed(figure, alt)],
+        "sections": [
+            _make_section(
+                "Single hyperparameters",
+                "The mean score over the most important ones, averaged over all others "
+                "in the stage's space; the band is the standard deviation over the "
+                "trees.",
+                _draw_marginals,
+                analysis,
+                [subset for subset in ranked if len(subset) == 1][:MAX_MARGINALS],
+                layout="thirds",
+            ),
+            _make_section(
+                "Pair of hyperparameters",
+                "The mean score over the most important pair, averaged over all "
+                "others.",
+                _draw_pair,
+                analysis,
+                next((subset for subset in ranked if len(subset) == 2), None),
+            ),
+        ],
+    }
 
 
-def _draw_marginal(analysis: _Analysis, name: tuple[str, ...]) -> _Image:
-    figure = _make_figure(3.3, 2.9)
-    MarginalDisplay(marginal=analysis.marginal(name, 50)).plot(ax=figure.subplots())
-    return _embed(figure, f"Curves of the mean score over {name[0]}.")
+def _draw_marginals(
+    analysis: _Analysis, subsets: Sequence[tuple[str, ...]]
+) -> dict[str, Any]:
+    images = []
+    for subset in subsets:
+        figure = _make_figure(3.3, 2.9)
+        marginal = analysis.marginal(subset, 50)
+        MarginalDisplay(marginal=marginal).plot(ax=figure.subplots())
+        images.append(_embed(figure, f"Curves of the mean score over {subset[0]}."))
+    return {"images": images}
 
 
-def _draw_pair(analysis: _Analysis, ranked: Sequence[tuple[str, ...]]) -> list[_Image]:
-    pair = next((subset for subset in ranked if len(subset) == 2), None)
+def _draw_pair(analysis: _Analysis, pair: tuple[str, ...] | None) -> dict[str, Any]:
     if pair is None:
         raise NothingToShowError("there is only one hyperparameter")
     n_stages = len(analysis.forests)
@@ -239,9 +233,8 @@ def _draw_pair(analysis: _Analysis, ranked: Sequence[tuple[str, ...]]) -> list[_
     PairMarginalDisplay(marginal=analysis.marginal(pair, 30)).plot(
         axes=figure.subplots(ncols=n_stages, squeeze=False)[0]
     )
-    return [
-        _embed(figure, f"Heat maps of the mean score over {pair[0]} and {pair[1]}.")
-    ]
+    alt = f"Heat maps of the mean score over {pair[0]} and {pair[1]}."
+    return {"images": [_embed(figure, alt)]}
 
 
 @contextmanager

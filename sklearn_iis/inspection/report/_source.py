@@ -1,4 +1,4 @@
-"""A fitted search, as all parts of its report need it."""
+"""A fitted search with all that the parts of its report need."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -7,26 +7,18 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sklearn_iis.inspection._fitted import (
-    Stage,
-    choose_metric,
-    get_stages,
-    get_trial,
-)
+from sklearn_iis.inspection._fitted import Stage, choose_metric, get_stages
 
 
 @dataclass(frozen=True)
 class Source:
-    """A search, and what all parts of the page need of it.
-
-    `rows` has for each row of `cv_results_` its stage and its index therein, and
-    `params` its hyperparameters.
-    """
+    """A search with all that the parts of its report need."""
 
     search: Any
     stages: list[Stage]
     metric: str
     random_state: int
+    # Of each row of `cv_results_` the stage with the index therein, and the params.
     rows: list[tuple[Stage, int]]
     params: list[dict[str, Any]]
 
@@ -37,17 +29,13 @@ class Source:
         if not isinstance(random_state, Integral):
             # The same forests in all parts of the page.
             random_state = check_random_state(random_state).randint(2**31 - 1)
-        params = [p for stage in stages for p in stage.results["params"]]
-        trial = get_trial(search)
-        if trial is not None:
-            params = [trial.decode(codes) for codes in params]
         return cls(
             search=search,
             stages=stages,
             metric=metric,
             random_state=random_state,
             rows=[(s, i) for s in stages for i in range(len(s.candidates))],
-            params=params,
+            params=[p for stage in stages for p in stage.results["params"]],
         )
 
     @property
@@ -62,7 +50,7 @@ class Source:
 
     @property
     def seconds(self) -> float:
-        """How long all evaluations took."""
+        """Duration of all evaluations."""
         return sum(float(stage.seconds.sum()) for stage in self.stages)
 
     def all_scores(self) -> np.ndarray:
@@ -70,8 +58,8 @@ class Source:
         return np.concatenate([stage.scores(self.metric) for stage in self.stages])
 
     def locate(self, stage: Stage) -> str:
-        """Return how a stage is called in a sentence; empty if there is but one."""
-        size = "" if stage.size is None else f"size {stage.size}"
+        """Return the name of a stage in a sentence; empty if there is but one."""
+        size = "" if stage.size is None else f"size {stage.size_text}"
         if len(self.stages) == 1 and not self.ended_early:
             return size
         return ", ".join(filter(None, (f"stage {stage.index}", size)))

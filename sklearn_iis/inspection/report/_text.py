@@ -1,4 +1,4 @@
-"""Values as a report writes them."""
+"""Numbers, values and sentences as a report writes them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_iis.execution._text import printable, shorten
 from sklearn_iis.space import Continuous, Discrete
 
-# Beyond that, a value or an error in a heading is cut.
+# Characters of a value or a heading, and of a text that is quoted; the rest is cut.
 MAX_LENGTH = 300
+MAX_QUOTE = 10_000
 
-# What it says where there is nothing to say.
+# In the place of a value that is missing.
 NOTHING = "\N{EM DASH}"
 
 
 def make_score_format(scores: np.ndarray) -> Callable[[float], str]:
-    """Return what writes scores with the same decimals, about four digits in all."""
+    """Return a function that writes scores with equal decimals, about four digits."""
     scores = scores[~np.isnan(scores)]
     largest = float(np.abs(scores).max()) if len(scores) else 0.0
     exponent = math.floor(math.log10(largest)) if largest > 0 else 0
@@ -45,16 +47,19 @@ def format_duration(seconds: float) -> str:
 def format_value(value: Any) -> str:
     """Return a value as Python writes it, but floats with few digits."""
     value = builtin(value)
-    if isinstance(value, float):
+    if type(value) is float:
         return f"{value:.4g}"
     if type(value) is tuple:
         comma = "," if len(value) == 1 else ""
         return f"({', '.join(map(format_value, value))}{comma})"
-    return shorten(repr(value))
+    return shorten(printable(value, repr), MAX_LENGTH)
 
 
-def shorten(text: str) -> str:
-    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]} ..."
+def format_literal(params: dict[str, Any]) -> str:
+    """Return hyperparameters as a dict in Python, with all digits."""
+    values = {name: printable(builtin(value), repr) for name, value in params.items()}
+    lines = (f"{name!r}: {shorten(text, MAX_QUOTE)}" for name, text in values.items())
+    return "{" + ",\n ".join(lines) + "}"
 
 
 def format_range(dimension: Continuous | Discrete | None) -> str:
@@ -73,11 +78,11 @@ def format_range(dimension: Continuous | Discrete | None) -> str:
 
 
 def _join(values: Iterable[Any]) -> str:
-    return ", ".join(map(format_value, values))
+    return shorten(", ".join(map(format_value, values)), MAX_QUOTE)
 
 
 def builtin(value: Any) -> Any:
-    """Return a numpy scalar, also in a tuple, as what Python writes it as."""
+    """Return a numpy scalar, also in a tuple, as an object of Python."""
     if type(value) is tuple:
         return tuple(map(builtin, value))
     return value.item() if isinstance(value, np.generic) else value
@@ -89,4 +94,4 @@ def count(n: int, noun: str) -> str:
 
 def as_sentence(text: str) -> str:
     text = text.strip() or "no reason was given"
-    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

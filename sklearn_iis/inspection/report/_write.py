@@ -1,13 +1,13 @@
-"""One HTML page of a fitted search: what is best, how it was found, what failed."""
+"""A fitted search as one HTML page."""
 
 import os
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from sklearn.utils._param_validation import validate_params
-
 from sklearn_iis._files import check_writable, replace_file
+from sklearn_iis._sklearn_compat import validate_params
+from sklearn_iis.execution._text import printable, shorten
 from sklearn_iis.inspection.report._content import (
     describe_best,
     describe_failures,
@@ -17,7 +17,9 @@ from sklearn_iis.inspection.report._content import (
     summarize,
 )
 from sklearn_iis.inspection.report._plots import draw_sections
+from sklearn_iis.inspection.report._section import make_section
 from sklearn_iis.inspection.report._source import Source
+from sklearn_iis.inspection.report._text import MAX_LENGTH
 
 
 @validate_params(
@@ -31,13 +33,13 @@ from sklearn_iis.inspection.report._source import Source
     prefer_skip_nested_validation=True,
 )
 def write_report(search, path, *, title=None, metric=None, random_state=None) -> Path:
-    """Write all that is to be known of a fitted search to one HTML page.
+    """Write a report of a fitted search to one HTML page.
 
     The page has the best hyperparameters, the stages with their candidates and the
     ranges that were left, how the best score developed, which hyperparameters matter
-    and what they do to the score, and what failed and why. All is in the one file, in
-    which there is no script and no link: it can be sent by e-mail, printed, and read on
-    a phone.
+    and their effect on the score, and the failures with their causes. All is in one
+    file without scripts and links, which can be sent by e-mail, printed, and read on a
+    phone.
 
     Parameters
     ----------
@@ -98,13 +100,14 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     Notes
     -----
     Functional ANOVA needs 10 candidates without failure in a stage. Stages that have
-    fewer are left out there, and the page says so; where a section cannot be made at
-    all, it says why in its place.
+    fewer are left out there, and the page says so. A section that cannot be made, for
+    whatever reason, says why in its place.
 
     Times are those of fitting and scoring, summed over the splits of all candidates:
     the wall clock shows less with several jobs.
 
-    The page quotes the tracebacks of failures, with the names of folders in them.
+    The page quotes the tracebacks of failures, with the names of folders in them, each
+    up to 10,000 characters. Control characters are written as Python escapes them.
 
     Examples
     --------
@@ -130,28 +133,33 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     path = Path(path)
     check_writable(path)
     source = Source.from_search(search, metric, random_state)
+    title = title or f"Hyperparameter search of {name_estimator(search)}"
     page = _render(
-        title=title or f"Hyperparameter search of {name_estimator(search)}",
-        summary=summarize(source),
+        title=shorten(printable(title), MAX_LENGTH),
+        summary=make_section(summarize, source),
         today=date.today().isoformat(),
-        best=describe_best(source),
-        stages=describe_stages(source),
-        ranges=describe_ranges(source),
+        best=make_section(describe_best, source),
+        stages=make_section(describe_stages, source),
+        ranges=make_section(describe_ranges, source),
         sections=draw_sections(source),
-        failures=describe_failures(source),
+        failures=make_section(describe_failures, source),
     )
-    # Tracebacks may hold names of files that are not UTF-8.
-    replace_file(path, page.encode("utf-8", errors="backslashreplace"))
+    replace_file(path, page.encode())
     return path
 
 
 def _render(**content: Any) -> str:
-    """Return the page; all that is filled in is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    """Return the page; all that is filled in is printable and escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("sklearn_iis.inspection.report", ""),
         autoescape=True,
+        finalize=lambda value: (
+            # The macros of the page itself return Markup.
+            value if isinstance(value, Markup | Undefined) else printable(value)
+        ),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

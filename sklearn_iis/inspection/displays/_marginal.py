@@ -1,24 +1,30 @@
 """The mean score over one hyperparameter, or over a pair, at each size."""
 
-import numpy as np
+from dataclasses import dataclass
 
-from sklearn_iis.inspection.anova._importance import hyperparameter_marginal
-from sklearn_iis.inspection.displays._plotting import as_error as to_error
+import numpy as np
+from sklearn.utils import Bunch
+
+from sklearn_iis.inspection._importance import hyperparameter_marginal
 from sklearn_iis.inspection.displays._plotting import (
     check_axes,
+    is_number,
     legend_title,
     new_axes,
+    plain,
     positions,
     score_label,
     set_scale,
     short_name,
     stage_styles,
+    to_error,
 )
-from sklearn_iis.space import is_log, is_numeric
+from sklearn_iis.space import is_log
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MarginalDisplay:
-    """The mean score over one hyperparameter, a curve and a band for each size.
+    """The mean score over one hyperparameter, one curve and band per size.
 
     All other hyperparameters are averaged over the space of the stage; the band is one
     standard deviation over the trees. Where ranges were narrowed, later stages lie
@@ -27,7 +33,7 @@ class MarginalDisplay:
     Parameters
     ----------
     marginal : :class:`~sklearn.utils.Bunch`
-        What :func:`~sklearn_iis.inspection.hyperparameter_marginal` returns for one
+        The result of :func:`~sklearn_iis.inspection.hyperparameter_marginal` for one
         name.
 
     as_error : bool, default=False
@@ -74,9 +80,8 @@ class MarginalDisplay:
     'log'
     """
 
-    def __init__(self, *, marginal, as_error=False):
-        self.marginal = marginal
-        self.as_error = as_error
+    marginal: Bunch
+    as_error: bool = False
 
     @classmethod
     def from_search(
@@ -161,7 +166,7 @@ class MarginalDisplay:
         stages = self.marginal.stages
         self.lines_, self.bands_ = [], []
         (dimension,) = self.marginal.dimensions
-        numeric = is_numeric(dimension)
+        numeric = is_number(dimension)
         means = _means(self.marginal, self.as_error)
         styles = stage_styles(len(stages))
         for i, (stage, mean, style) in enumerate(
@@ -171,7 +176,7 @@ class MarginalDisplay:
             few = len(x) <= 12
             line_style = {
                 "color": style["color"],
-                "label": stage.label,
+                "label": plain(stage.label),
                 "marker": style["marker"] if few else None,
             }
             if numeric:
@@ -193,7 +198,7 @@ class MarginalDisplay:
         (name,) = self.marginal.names
         ax.set(
             xlabel=short_name(name),
-            ylabel=score_label(self.marginal.metric, self.as_error),
+            ylabel=plain(score_label(self.marginal.metric, self.as_error)),
         )
         if len(stages) > 1:
             ax.legend(title=legend_title(stages))
@@ -201,8 +206,9 @@ class MarginalDisplay:
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PairMarginalDisplay:
-    """The mean score over two hyperparameters, a heat map for each size.
+    """The mean score over two hyperparameters, one heat map per size.
 
     All other hyperparameters are averaged over the space of the stage. The maps share
     their colours; where ranges were narrowed, later stages are better for that alone.
@@ -211,7 +217,7 @@ class PairMarginalDisplay:
     Parameters
     ----------
     marginal : :class:`~sklearn.utils.Bunch`
-        What :func:`~sklearn_iis.inspection.hyperparameter_marginal` returns for two
+        The result of :func:`~sklearn_iis.inspection.hyperparameter_marginal` for two
         names.
 
     as_error : bool, default=False
@@ -260,9 +266,8 @@ class PairMarginalDisplay:
     1
     """
 
-    def __init__(self, *, marginal, as_error=False):
-        self.marginal = marginal
-        self.as_error = as_error
+    marginal: Bunch
+    as_error: bool = False
 
     @classmethod
     def from_search(
@@ -348,9 +353,8 @@ class PairMarginalDisplay:
         """
         stages, dimensions = self.marginal.stages, self.marginal.dimensions
         if axes is None:
-            axes = new_axes(
-                width=1.2 + 3 * len(stages), height=3.4, n_columns=len(stages)
-            )
+            n = len(stages)
+            axes = new_axes(width=1.2 + 3 * n, height=3.4, n_axes=n, n_columns=n)
         self.axes_ = check_axes(axes, [f"stage {stage.stage}" for stage in stages])
         means = _means(self.marginal, self.as_error)
         lowest, highest = min(m.min() for m in means), max(m.max() for m in means)
@@ -377,13 +381,13 @@ class PairMarginalDisplay:
             ax.set(xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])
             ax.set_xlabel(short_name(self.marginal.names[0]))
             if len(stages) > 1:
-                ax.set_title(f"{legend_title(stages)} {stage.label}".strip())
+                ax.set_title(plain(f"{legend_title(stages)} {stage.label}".strip()))
         self.axes_[0].set_ylabel(short_name(self.marginal.names[1]))
         self.figure_ = self.axes_[0].figure
         self.figure_.colorbar(
             self.maps_[-1],
             ax=list(self.axes_),
-            label=score_label(self.marginal.metric, self.as_error),
+            label=plain(score_label(self.marginal.metric, self.as_error)),
         )
         return self
 
@@ -400,7 +404,7 @@ def _means(marginal, as_error):
 def _cell_edges(dimension, values):
     """Return the edges of cells around values, halfway between them on their axis."""
     centers = positions(dimension, values)
-    log = is_log(dimension)
+    log = is_number(dimension) and is_log(dimension)
     if log:
         centers = np.log(centers)
     if len(centers) == 1:

@@ -1,4 +1,4 @@
-"""Which hyperparameters of a search matter, and what each does to the score."""
+"""Importance of the hyperparameters of a search, and their marginals."""
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from sklearn_iis._sklearn_compat import Interval, StrOptions, validate_params
 from sklearn_iis.inspection._fitted import (
     Observations,
     choose_metric,
@@ -100,8 +100,8 @@ def hyperparameter_importance(
     A forest is fitted to the scores of all candidates that did not fail, and its
     prediction decomposed by functional ANOVA [1]_ over the space, in codes: a
     continuous hyperparameter counts by its quantiles, so that one on a log scale counts
-    by its logarithm; of a discrete one each value counts the same. What a stage was
-    given is its whole space: importances are those within the ranges that were left.
+    by its logarithm; of a discrete one each value counts the same. Importances of a
+    stage are those within the ranges that were left to it.
 
     Parameters
     ----------
@@ -146,13 +146,13 @@ def hyperparameter_importance(
 
             - `stage` (int, or "all"), `size` and `label`;
             - `subsets`, a list of tuples of names. Of a `PerLayer` hyperparameter each
-              layer is one of its own, `name[layer]`. If candidates were measured with
+              layer is one of its own, `name[layer]`. If candidates were evaluated with
               different resources, as by Hyperband, these are one more, `n_resources`;
             - `importances`, an ndarray of shape (n_subsets, n_estimators), the share
               of the prediction's variance that each subset explains beyond its own
               subsets, by tree, whose parts may be negative;
             - `importances_mean` and `importances_std`, over the trees;
-            - `total_explained`, the sum of `importances_mean`: what is left is due to
+            - `total_explained`, the sum of `importances_mean`: the rest is due to
               subsets of more hyperparameters;
             - `total_variance`, of the prediction over the space;
             - `oob_score`, the share of the variance of the scores that is predicted out
@@ -173,20 +173,20 @@ def hyperparameter_importance(
     See Also
     --------
     functional_anova : The decomposition, of any points and scores.
-    hyperparameter_marginal : What a hyperparameter does to the score.
+    hyperparameter_marginal : The mean score over a hyperparameter.
     ImportanceDisplay : A picture of it.
 
     Notes
     -----
     A layer that a candidate does not have has no influence on its score. It gets a code
-    at random, so that it is credited with what it explains where it exists, averaged
-    over the whole space: little, if few depths have it.
+    at random, so that it is credited with its effect where it exists, averaged over the
+    whole space: little, if few depths have it.
 
-    In a space that was narrowed around the good candidates, scores vary less, and what
-    varies is importance in that neighbourhood. Searches that are guided by scores do
+    In a space that was narrowed around the good candidates, scores vary less, and
+    importance is that in their neighbourhood. Searches that are guided by scores do
     not cover the space evenly; where they have been rarely, the forest knows little.
     That is so of all stages together, whatever the search: the larger sizes were
-    measured in the narrowed ranges only, so that some of what is due to the ranges is
+    evaluated in the narrowed ranges only, so that some of the effect of the ranges is
     credited to the size.
 
     Whether a candidate failed is known by its `error` in `cv_results_`, or by a score
@@ -240,21 +240,7 @@ def hyperparameter_importance(
 
 
 def describe_importance(observations: Observations, result: Bunch) -> Bunch:
-    """Return the importances of a stage, with names for the columns.
-
-    Parameters
-    ----------
-    observations : Observations
-        Those of the stage.
-
-    result : Bunch
-        What :func:`functional_anova` returned for them.
-
-    Returns
-    -------
-    importance : Bunch
-        As in the `stages` of :func:`hyperparameter_importance`.
-    """
+    """Return the importances of a stage by name, of the result for its columns."""
     names = list(observations.dimensions)
     subsets = [tuple(names[i] for i in subset) for subset in result.subsets]
     return Bunch(
@@ -291,8 +277,8 @@ def hyperparameter_marginal(
 ) -> Bunch:
     """Return the mean score over one hyperparameter, or over several.
 
-    All others are averaged over the space of the stage. It is what
-    :func:`hyperparameter_importance` takes the variance of.
+    All others are averaged over the space of the stage. It is this mean
+    whose variance :func:`hyperparameter_importance` decomposes.
 
     As ranges are narrowed around good candidates, later stages have higher means for
     that alone: the shapes of their marginals can be compared, the levels cannot.
@@ -338,7 +324,7 @@ def hyperparameter_marginal(
             hyperparameter a list of its values, in its own units), `mean` and `std`
             (ndarrays of shape (n_values of the first hyperparameter, ...), the mean
             score at these values and its standard deviation over the trees), and
-            `best_score`, the best one that was measured.
+            `best_score`, the best one of the stage.
 
     Raises
     ------
@@ -394,25 +380,7 @@ def describe_marginal(
     forests: Sequence[MarginalForest],
     n_points: int,
 ) -> Bunch:
-    """Return what :func:`hyperparameter_marginal` returns, of forests that are fitted.
-
-    Parameters
-    ----------
-    names : tuple of str
-        The hyperparameters.
-
-    metric : str
-        Which scores.
-
-    observed : list of Observations
-        Those of each stage.
-
-    forests : list of MarginalForest
-        The forest of each stage.
-
-    n_points : int
-        The most values of each hyperparameter.
-    """
+    """Return the result of :func:`hyperparameter_marginal`, of the stages' forests."""
     stages = []
     for observations, forest in zip(observed, forests, strict=True):
         dimensions = [observations.dimensions[name] for name in names]
@@ -446,4 +414,5 @@ def _spread_codes(dimension, n_points):
         return np.linspace(dimension.low, dimension.high, n_points).tolist()
     n_points = min(n_points, int(dimension.n_levels))
     codes = np.linspace(dimension.low, dimension.high, n_points)
-    return np.unique(codes.round().astype(int)).tolist()
+    # Clipped, as floats of this size may not be exact.
+    return sorted({dimension.clip(code) for code in codes.round()})

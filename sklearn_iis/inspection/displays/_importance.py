@@ -1,8 +1,10 @@
 """Bars of the most important hyperparameters, grouped by size."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from sklearn_iis.inspection.anova._importance import (
+from sklearn_iis.inspection._importance import (
     ImportanceResult,
     hyperparameter_importance,
 )
@@ -10,20 +12,22 @@ from sklearn_iis.inspection.displays._plotting import (
     check_axes,
     legend_title,
     new_axes,
+    plain,
     short_names,
     stage_styles,
 )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImportanceDisplay:
-    """Bars of the importance of hyperparameters and their pairs, one colour a size.
+    """Bars of the importance of hyperparameters and their pairs, one colour per size.
 
     It is figure 2 of [1]_. Use :meth:`from_search` to make one.
 
     Parameters
     ----------
     result : ImportanceResult
-        What :func:`~sklearn_iis.inspection.hyperparameter_importance` returns.
+        The result of :func:`~sklearn_iis.inspection.hyperparameter_importance`.
 
     Attributes
     ----------
@@ -69,8 +73,7 @@ class ImportanceDisplay:
     3
     """
 
-    def __init__(self, *, result: ImportanceResult):
-        self.result = result
+    result: ImportanceResult
 
     @classmethod
     def from_search(
@@ -110,7 +113,7 @@ class ImportanceDisplay:
             Determines the forests.
 
         engine : {"forest", "fanova"}, default="forest"
-            What computes them.
+            The way to compute them.
 
         n_subsets : int, default=18
             The most subsets to draw.
@@ -177,7 +180,7 @@ class ImportanceDisplay:
                 hatch=style["hatch"],
                 edgecolor="white",
                 linewidth=0,
-                label=stage.label,
+                label=plain(stage.label),
             )
             self.bars_.append(bars)
         short = short_names({name for subset in self.subsets_ for name in subset})

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,18 @@ from sklearn_iis.inspection._fitted import (
     get_stages,
 )
 from sklearn_iis.inspection.displays._plotting import (
+    MAX_CHOICES,
     MAX_TICKS,
     check_axes,
+    is_number,
+    new_axes,
+    plain,
     positions,
     set_scale,
     short_names,
     stage_styles,
 )
-from sklearn_iis.space import Continuous, Discrete, is_numeric
+from sklearn_iis.space import Continuous, Discrete
 
 N_COLUMNS = 3
 
@@ -38,17 +43,19 @@ DOT_SIZE = 3.0
 BEST_COLOR = "#D55E00"
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RangesDisplay:
     """How the ranges of hyperparameters narrowed from stage to stage.
 
-    A panel a hyperparameter, in its own units, on a log scale where its prior is, with
-    a bar a stage, the first one on top: from the lowest to the highest value. On it are
-    the candidates of that stage in the order in which they were measured, from top to
-    bottom: dots, or crosses if they failed. The best candidate of all is a star, on the
-    bar of its stage, and a line through all stages. Use :meth:`from_search` to make
-    one.
+    There is one panel per hyperparameter, in its own units, on a log scale where its
+    prior is, with one bar per stage, the first one on top: from the lowest to the
+    highest value. On it are the candidates of that stage in the order in which they
+    were evaluated, from top to bottom: dots, or crosses if they failed. The best
+    candidate of all is a star, on the bar of its stage, and a line through all stages.
+    Use :meth:`from_search` to make one.
 
-    Hyperparameters without an order are not narrowed; theirs is a bar a choice.
+    Hyperparameters without an order are not narrowed; they have one bar per choice, if
+    there are not too many.
 
     Parameters
     ----------
@@ -61,10 +68,10 @@ class RangesDisplay:
         candidate, or None).
 
     labels : list of str
-        What the stages are called.
+        The names of the stages.
 
     label_name : str
-        What the labels are: "size", or "" if they tell themselves.
+        The meaning of the labels: "size", or "" if they tell themselves.
 
     Attributes
     ----------
@@ -75,7 +82,7 @@ class RangesDisplay:
         The panels.
 
     bars_ : list of list of matplotlib BarContainer
-        For each panel, the bar of each stage; one a choice if there is no order.
+        For each panel, the bar of each stage; one per choice if there is no order.
 
     dots_ : list of list of matplotlib Line2D
         For each panel, the candidates of each stage that did not fail.
@@ -91,8 +98,8 @@ class RangesDisplay:
         For each panel, the line at the value of the best candidate.
 
     legend_ : matplotlib Legend or None
-        What the marks mean; None on axes of a user, where a panel's own `legend` makes
-        one.
+        The meaning of the marks; None on axes of a user, where a panel's own `legend`
+        makes one.
 
     See Also
     --------
@@ -122,12 +129,9 @@ class RangesDisplay:
     True
     """
 
-    def __init__(
-        self, *, panels: Sequence[Bunch], labels: Sequence[str], label_name: str
-    ):
-        self.panels = panels
-        self.labels = labels
-        self.label_name = label_name
+    panels: Sequence[Bunch]
+    labels: Sequence[str]
+    label_name: str
 
     @classmethod
     def from_search(cls, search, *, names=None, axes=None):
@@ -222,7 +226,7 @@ class RangesDisplay:
         return self
 
     def _draw_legend(self):
-        """Explain below the panels what marks there are."""
+        """Explain the marks below the panels."""
         marks = {}
         for ax in self.axes_:
             handles, labels = ax.get_legend_handles_labels()
@@ -254,7 +258,7 @@ def _check_names(names, searched):
 
 
 def _collect(name, stages, best):
-    """Return what there is to draw of a hyperparameter, in its own units."""
+    """Return the panel of a hyperparameter, in its own units."""
     dimension = stages[0].space.dimensions[name]
 
     def decode(codes):
@@ -273,45 +277,31 @@ def _collect(name, stages, best):
 
 
 def _make_grid(n_panels, n_stages):
-    import matplotlib.pyplot as plt
-
     n_columns = min(n_panels, N_COLUMNS)
-    n_rows = math.ceil(n_panels / n_columns)
     height = 0.75 + 0.3 * max(n_stages, 2)
-    figure, axes = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(max(2.6 * n_columns, 4), height * n_rows + 0.4),
-        layout="constrained",
+    return new_axes(
+        width=max(2.6 * n_columns, 4),
+        height=height * math.ceil(n_panels / n_columns) + 0.4,
+        n_axes=n_panels,
+        n_columns=n_columns,
         sharey=True,
-        squeeze=False,
     )
-    for spare in axes.ravel()[n_panels:]:
-        figure.delaxes(spare)
-    return axes.ravel()[:n_panels]
 
 
 def _set_axes(ax, dimension: Continuous | Discrete, labels) -> None:
     """Set scales, ticks and labels."""
     values: Sequence = dimension.range
     if isinstance(dimension, Discrete) and (
-        dimension.n_levels <= MAX_TICKS or not is_numeric(dimension)
+        dimension.n_levels <= MAX_TICKS or not is_number(dimension)
     ):
         values = dimension.levels
-    set_scale(ax.xaxis, dimension, list(values))
+    set_scale(ax.xaxis, dimension, values)
     # Bars may not touch the frame, or their ends would not be seen.
     ax.use_sticky_edges = False
     ax.margins(x=0.06)
-    ax.set_yticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), [plain(label) for label in labels])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(labels) - 0.5, -0.5)
-
-
-def _place(dimension, values):
-    """Return where values are on the horizontal axis."""
-    if is_numeric(dimension):
-        return positions(dimension, values)
-    return np.array([dimension.encode(value) for value in values], dtype=float)
 
 
 def _draw_bars(ax, panel) -> list[Any]:
@@ -322,8 +312,8 @@ def _draw_bars(ax, panel) -> list[Any]:
     for row, (values, style) in enumerate(zip(panel.ranges, styles, strict=True)):
         # Light, as there will be dots on it.
         color = tuple(0.5 + 0.5 * np.array(to_rgb(style["color"])))
-        where = _place(panel.dimension, list(values))
-        if panel.dimension.ordered:
+        where = positions(panel.dimension, values)
+        if panel.dimension.ordered or len(where) > MAX_CHOICES:
             lows, highs = where[:1], where[-1:]
         else:
             lows, highs = where - CHOICE_WIDTH / 2, where + CHOICE_WIDTH / 2
@@ -361,7 +351,7 @@ def _draw_candidates(ax, panel) -> tuple[list[Any], list[Any]]:
         ):
             chosen = np.flatnonzero(mask)
             marks += ax.plot(
-                _place(panel.dimension, [values[i] for i in chosen]),
+                positions(panel.dimension, [values[i] for i in chosen]),
                 _spread(row, len(values))[chosen],
                 **{"linestyle": "None", "color": "0.1", "markersize": DOT_SIZE} | style,
                 zorder=2,
@@ -384,7 +374,7 @@ def _draw_best(ax, panel):
     if panel.best is None:
         return None, None
     stage, value = panel.best
-    where = _place(panel.dimension, [value])
+    where = positions(panel.dimension, [value])
     line = ax.axvline(where[0], color=BEST_COLOR, linewidth=1, zorder=1.5)
     (star,) = ax.plot(
         where,
