@@ -2,24 +2,21 @@
 A search of one's own
 =====================
 
-Any search can run the stages of :class:`~sklearn_iis.IISSearchCV`. Here it is SciPy's
+Any search can run the stages of :class:`~sklearn_iis.IISSearchCV`. Here it is a kind of
 differential evolution, for a support vector machine on scanned digits of 4 and 8
 pixels.
 """
 
 # %%
-# A search is a class with one method. It proposes candidates until the budget is spent;
-# if it stops before, the rest of the budget goes to candidates at random. Candidates
-# are in codes: numbers between `low` and `high` of each of `space.dimensions`, ints if
-# it is discrete. `evaluate` measures them, each once, and returns their scores, NaN for
-# those that failed.
-
-from itertools import cycle, islice
+# A search is a class with two methods: `ask` proposes a candidate, or None for one at
+# random, and `tell` learns the score of one. Candidates are in codes: numbers between
+# `low` and `high` of each of `space.dimensions`, which `space.project` moves into the
+# ranges. Each is evaluated once, the best ones of the size before come first, and the
+# number of candidates, workers, storages and time limits are not its concern.
 
 import matplotlib.pyplot as plt
 import numpy as np
 from rich import print
-from scipy.optimize import differential_evolution
 from scipy.stats import loguniform
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -28,47 +25,38 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer
 from sklearn.svm import SVC
 
 from sklearn_iis import IISSearchCV, ImageResizer
-from sklearn_iis.searches import BaseStageSearchCV
+from sklearn_iis.searches import Sampler
 
 
-class DifferentialEvolutionSearchCV(BaseStageSearchCV):
-    """Differential evolution (Storn and Price 1997), a generation at a time."""
+class DifferentialEvolution(Sampler):
+    """Moves a good candidate by the difference of two others (Storn and Price 1997)."""
 
-    def _search(self, evaluate, random_state):
-        space, seeds = self.space, self.seeds or []
-        size = max(5, len(seeds), self.n_iter // 5)
-        drawn = space.sample(size - len(seeds), random_state=random_state)
-        # A small space does not hold as many.
-        population = list(islice(cycle(seeds + drawn), size))
+    def __init__(self, space, *, random_state, population_size=8, scale=0.7):
+        self.space = space
+        self.random_state = random_state
+        self.population_size = population_size
+        self.scale = scale
+        self.population = []  # the best candidates, with their scores
 
-        def decode(point):
-            codes = zip(space.dimensions.items(), point, strict=True)
-            return {name: dimension.clip(code) for (name, dimension), code in codes}
-
-        def loss(points):
-            # At first these are the population, but for rounding errors.
-            first = not evaluate.candidates
-            scores = evaluate(population if first else map(decode, points.T))
-            return -np.nan_to_num(scores, nan=-1e100)
-
-        differential_evolution(
-            loss,
-            bounds=[(d.low, d.high) for d in space.dimensions.values()],
-            integrality=[np.isfinite(d.n_levels) for d in space.dimensions.values()],
-            init=[list(space.complete(codes).values()) for codes in population],
-            maxiter=self.n_iter,
-            callback=lambda intermediate_result: not evaluate.remaining,
-            vectorized=True,
-            updating="deferred",
-            polish=False,
-            tol=0,
-            rng=random_state,
+    def ask(self):
+        if len(self.population) < max(3, self.population_size):
+            return None
+        chosen = self.random_state.permutation(len(self.population))[:3]
+        base, one, other = (self.space.complete(self.population[i][1]) for i in chosen)
+        return self.space.project(
+            {name: base[name] + self.scale * (one[name] - other[name]) for name in base}
         )
+
+    def tell(self, candidate, score):
+        if not np.isnan(score):
+            self.population.append((score, candidate))
+            self.population.sort(key=lambda scored: -scored[0])
+            del self.population[self.population_size :]
 
 
 # %%
-# It is used like those that come with the package. Settings of its own would be
-# parameters of its constructor, and come from `search_params`.
+# It is used like those that come with the package; `search_params` are further
+# arguments of the class.
 
 digits = load_digits()
 search = IISSearchCV(
@@ -81,7 +69,8 @@ search = IISSearchCV(
     {"svc__C": loguniform(1e-2, 1e4), "svc__gamma": loguniform(1e-4, 1e2)},
     sizes=(4, 8),
     n_iter=(40, 20),
-    search=DifferentialEvolutionSearchCV,
+    search=DifferentialEvolution,
+    search_params={"population_size": 10},
     cv=StratifiedShuffleSplit(1, test_size=0.5, random_state=0),
     random_state=0,
 )

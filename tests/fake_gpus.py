@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from sklearn_iis.execution import _gpus
-
 from sklearn_iis.testing import FormulaClassifier
 
 FAKE_GPUS = "FAKE_GPUS"
@@ -98,9 +97,9 @@ class OnGpu(FormulaClassifier):
         return read_log(self.log)
 
     def _wait(self):
-        end = time.time() + 60
+        end = time.monotonic() + 60
         while sum(row[0] == "begin" for row in self._rows()) < self.n_at_once:
-            assert time.time() < end
+            assert time.monotonic() < end
             time.sleep(0.01)
 
     def _die_once(self):

@@ -30,10 +30,10 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sklearn.model_selection import KFold
 
-import sklearn_iis.storage._studies  # noqa: F401
+import sklearn_iis.storage._resume  # noqa: F401
 from sklearn_iis import IISSearchCV
 from sklearn_iis.searches import SEARCHES, get_search
-from sklearn_iis.storage import _storage
+from sklearn_iis.storage import _journal
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 for name in SEARCHES:
@@ -143,8 +143,8 @@ def run(folder, name, begin, search):
     os.environ |= {LOG: str(folder / "log"), "TMPDIR": str(folder)}
     os.environ["JOBLIB_TEMP_FOLDER"] = tempfile.tempdir = str(folder)
     # What a killed process has locked is free after this time, instead of 30 seconds.
-    lock = partial(_storage.JournalFileSymlinkLock, grace_period=3)
-    _storage.JournalFileSymlinkLock = lock
+    lock = partial(_journal.JournalFileSymlinkLock, grace_period=3)
+    _journal.JournalFileSymlinkLock = lock
     time.sleep(max(0, begin - time.time()))
     try:
         result = fit(make_search(**search)).cv_results_
@@ -280,6 +280,15 @@ def identify(values):
         values[f"widths[{i}]"] = width
     values.pop("fails_below", None)
     return " ".join(f"{name}={value!r}" for name, value in sorted(values.items()))
+
+
+def identify_all(results):
+    """The evaluations of all candidates, as in the log."""
+    return [
+        identify(LoggedClassifier().get_params() | params | {"split": split})
+        for params in results["params"]
+        for split in (0, 1)
+    ]
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_optimum_is_where_the_formula_says_and_nothing_is_better(formula):
 
 
 @pytest.mark.parametrize("search", ["random", *LIBRARIES])
-def test_every_search_gets_candidates_with_layers_measured(search):
+def test_every_search_gets_candidates_with_layers_evaluated(search):
     row = run("regret", "conditional", search, n_iter=12, seed=0)
     regrets = [float(regret) for regret in row["regrets"].split()]
     assert len(regrets) == row["n_evaluations"] == 12
@@ -119,7 +119,7 @@ def test_what_a_storage_adds_is_timed(n_jobs):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_replay_measures_nothing(n_jobs, tmp_path, monkeypatch):
+def test_a_replay_evaluates_nothing(n_jobs, tmp_path, monkeypatch):
     log = tmp_path / "log"
     monkeypatch.setattr(overhead, "Idle", partial(Logged, log=str(log)))
     first, again = overhead.time_replay("sqlite", 4, n_jobs)
@@ -201,8 +201,9 @@ def test_sleeping_evaluations_are_timed(synchronous):
 @pytest.mark.parametrize("search", ["random", "tpe", "bayes", "genetic"])
 def test_simulated_workers_do_one_thing_at_a_time(search):
     n_workers, unit = 5, 30.0
-    row = simulation.run(search, n_workers, 20, unit)
-    begin, end = np.array(simulation.SimulatedBackend.times).T
+    pool = simulation.SimulatedPool(n_workers, unit)
+    row = simulation.simulate(search, pool, 20)
+    begin, end = np.array(pool.times).T
     assert len(begin) == 20
     assert ((end - begin >= unit) & (end - begin <= simulation.SPREAD * unit)).all()
     for moment in begin:
@@ -213,16 +214,14 @@ def test_simulated_workers_do_one_thing_at_a_time(search):
 
 
 def test_a_simulated_score_is_told_when_its_evaluation_ends(monkeypatch):
-    told = []
+    moments = []
 
     def tell(self, candidate, score):
-        told.append((self.study.trials[-1].number, simulation.SimulatedBackend.now))
+        moments.append(pool.now)
         return plain_tell(self, candidate, score)
 
-    plain_tell = _tpe._TPEProposer.tell
-    monkeypatch.setattr(_tpe._TPEProposer, "tell", tell)
-    simulation.run("tpe", 3, 12, 30.0)
-    ends = sorted(end for _, end in simulation.SimulatedBackend.times)
-    # The last ones are told when all is over.
-    for (_, moment), end in zip(told, ends, strict=True):
-        assert moment >= end
+    pool = simulation.SimulatedPool(3, 30.0)
+    plain_tell = _tpe._StudySampler.tell
+    monkeypatch.setattr(_tpe._StudySampler, "tell", tell)
+    simulation.simulate("tpe", pool, 12)
+    assert moments == pytest.approx(sorted(end for _, end in pool.times), abs=1)

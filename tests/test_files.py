@@ -1,12 +1,17 @@
-"""Files that are written completely or not at all."""
+"""Files that are written completely or not at all, and directories that do not stay."""
 
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from sklearn_iis._files import check_writable, replace_file
+from sklearn_iis._files import check_writable, replace_file, workspace
 
 
 def test_a_file_is_replaced(tmp_path):
@@ -55,3 +60,63 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *args: False)
     with pytest.raises(PermissionError, match=re.escape(str(tmp_path))):
         check_writable(tmp_path / "file")
+
+
+# Workspaces
+
+
+def list_workspaces(folder):
+    return sorted(path.name for path in folder.glob("*sklearn_iis-fit-*"))
+
+
+@pytest.fixture
+def temporary_folder(tmp_path, monkeypatch):
+    """The folder of all temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_workspace_is_gone_after_the_block(temporary_folder):
+    with workspace() as directory:
+        Path(directory, "file").touch()
+        assert list_workspaces(temporary_folder) == [Path(directory).name]
+    assert list_workspaces(temporary_folder) == []
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_crash_leaves_behind_is_removed_by_the_next(signal_, temporary_folder):
+    code = (
+        "import time\n"
+        "from sklearn_iis._files import workspace\n"
+        "with workspace() as directory:\n"
+        "    print(directory, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    )
+    left = Path(child.stdout.readline().strip())
+    # While its process lives, nobody removes it.
+    with workspace():
+        assert left.is_dir()
+    child.send_signal(signal_)
+    child.wait()
+    child.stdout.close()
+    assert left.is_dir()
+    with workspace() as directory:
+        assert list_workspaces(temporary_folder) == [Path(directory).name]
+
+
+def test_folders_of_others_are_left_alone(temporary_folder):
+    (temporary_folder / "sklearn_iis-fit-mine").mkdir()
+    (temporary_folder / "sklearn_iis-gpus-0").mkdir()
+    (temporary_folder / "sklearn_iis-gpus-0" / "lock").touch()
+    target = temporary_folder / "target"
+    target.mkdir()
+    (target / "lock").touch()
+    (temporary_folder / "sklearn_iis-fit-link").symlink_to(target)
+    before = sorted(temporary_folder.rglob("*"))
+    with workspace():
+        pass
+    assert sorted(temporary_folder.rglob("*")) == before

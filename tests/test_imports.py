@@ -1,6 +1,7 @@
 """The layers: who imports whom, and what a bare `import sklearn_iis` loads."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,50 +12,36 @@ import sklearn_iis
 
 PACKAGE = Path(sklearn_iis.__file__).parent
 
-# The modules of ours that each room of the package may import, besides its own.
-# `datasets` reads images at a size, which is the resizer's work.
-ALLOWED = {
-    "_arrays": set(),
-    "_dask": {"_arrays"},
-    "_backends": {"_arrays", "_dask"},
-    "_progress": {"_space"},
-    "_checkpoints": {"_space"},
-    "_monitor": set(),
-    "_records": {"_files", "_monitor", "_space"},
-    "_devices": set(),
-    "_tickets": {"_space"},
-    "_evaluation": {"_devices", "_monitor", "_records", "_space", "_tickets"},
-    "_resize": set(),
-    "_results": {"_space"},
-    "_dimension": set(),
-    "_space": {"_dimension"},
-    "_trial": {
-        *("_checkpoints", "_devices", "_evaluation", "_records", "_space"),
-        "_tickets",
-    },
-    "_guard": {
-        *("_backends", "_evaluation", "_records", "_results", "_space", "_tickets"),
-    },
-    "_fingerprint": {"_dimension", "_space"},
-    "_plan": {"_evaluation", "_space"},
-    "_storage": {"_files"},
-    "_quiet": set(),
-    "_studies": {
-        *("_dimension", "_evaluation", "_fingerprint", "_monitor", "_records"),
-        *("_quiet", "_space", "_storage"),
-    },
-    "_files": set(),
-    "cnn": {"_devices", "_files", "_monitor"},
-    "datasets": {"_resize"},
-    "inspection": {"_dimension", "_files", "_results", "_space"},
-    "searches": {"_dimension", "_quiet", "_space", "_tickets"},
-    "testing": {"_search", "_space", "_trial", "searches"},
-    "_search": {
-        *("_backends", "_checkpoints", "_devices", "_evaluation", "_fingerprint"),
-        *("_guard", "_plan", "_progress", "_records", "_resize", "_results"),
-        *("_space", "_storage", "_studies", "_trial", "searches"),
-    },
+# The layers, from the lowest: each room of the package may import those above it here.
+# This is the one place where they are kept.
+LAYERS = [
+    {"_files", "_sklearn_compat", "_resize"},
+    {"space"},
+    {"_optuna"},
+    {"execution"},
+    {"_results", "_plan"},
+    {"storage", "searches"},
+    {"_search"},
+    {"testing"},
+]
+
+# Rooms beside the layers, and what they may import.
+SIDEWAYS = {
+    "cnn": {"_files", "_sklearn_compat", "execution"},
+    "datasets": {"_resize", "_sklearn_compat"},
+    "inspection": {"_files", "_results", "_sklearn_compat", "execution", "space"},
+    "_resize": {"_sklearn_compat"},
+    "_plan": {"_results"},
 }
+
+
+def list_allowed(room):
+    """The rooms that a room may import, besides itself."""
+    allowed = set(SIDEWAYS.get(room, ()))
+    for i, layer in enumerate(LAYERS):
+        if room in layer:
+            allowed |= set().union(*LAYERS[:i])
+    return allowed
 
 
 def imported_rooms(source):
@@ -73,13 +60,13 @@ def imported_rooms(source):
 def test_imports_are_found_in_all_their_forms():
     source = """
 import sklearn_iis.cnn
-from sklearn_iis.space import _space
-from sklearn_iis.searches._base import Stage
+from sklearn_iis import _plan
+from sklearn_iis.searches._base import Search
 def f():
-    from sklearn_iis.execution._trial import Trial
+    from sklearn_iis.execution._evaluate import Job
     import numpy
 """
-    assert imported_rooms(source) == {"cnn", "_space", "searches", "_trial"}
+    assert imported_rooms(source) == {"cnn", "_plan", "searches", "execution"}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +76,19 @@ def f():
 )
 def test_imports_run_one_way(path):
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert imported_rooms(path.read_text()) <= ALLOWED[room] | {room}
+    assert imported_rooms(path.read_text()) <= list_allowed(room) | {room}
+
+
+def test_the_root_has_few_modules():
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
+
+
+def test_private_parts_of_scikit_learn_are_imported_in_one_place():
+    private = re.compile(r"from sklearn\.\S*\._|from sklearn\S* import .*\b_[a-z]")
+    importers = [
+        path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text())
+    ]
+    assert importers == ["_sklearn_compat.py"]
 
 
 def test_import_is_light():

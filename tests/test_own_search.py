@@ -9,6 +9,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
+from sklearn_iis.searches import get_search
 from sklearn_iis.testing import search_checks
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plot_own_search.py"
@@ -33,7 +34,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def differential_evolution(estimator, space, **settings):
-    return run_example().DifferentialEvolutionSearchCV(estimator, space, **settings)
+    make_search = get_search(run_example().DifferentialEvolution)
+    return make_search(estimator, space, **settings)
 
 
 @pytest.mark.parametrize("check", search_checks(differential_evolution))
@@ -48,8 +50,7 @@ def test_the_example_runs(tmp_path):
     assert (tmp_path / "own_search.png").exists()
     search = example.search
     assert all(
-        isinstance(stage, example.DifferentialEvolutionSearchCV)
-        for stage in search.stages_
+        stage.sampler is example.DifferentialEvolution for stage in search.stages_
     )
     assert np.bincount(search.cv_results_["stage"]).tolist() == [40, 20]
     assert search.best_score_ > 0.95

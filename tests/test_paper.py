@@ -156,7 +156,7 @@ def test_every_search_runs(tmp_path):
 
 @pytest.mark.parametrize("n_before", [2, 6, 11])
 def test_interrupted_run_goes_on(uninterrupted, tmp_path, monkeypatch, n_before):
-    """To the same tables; what was measured is not measured again."""
+    """To the same tables; what was evaluated is not evaluated again."""
     n_scored = 0
 
     def interrupt(y, predicted):
@@ -351,7 +351,7 @@ def by_hand():
         ],
         columns=[
             *running.JOB,
-            *("stage", "size", "seed", "failed", "score", "epochs", *TIMES),
+            *("stage", "size", "promoted", "failed", "score", "epochs", *TIMES),
         ],
     )
     models = evaluations[[*running.JOB, "score"]].rename(
@@ -365,7 +365,7 @@ def by_hand():
 def test_numbers_are_those_computed_by_hand(by_hand):
     assert by_hand.seconds()["full size"].tolist() == [30, 30]
     assert by_hand.seconds()["IIS"].tolist() == [21, 21]
-    # The 0.9 was measured at the smaller size.
+    # The 0.9 is that of the smaller size.
     np.testing.assert_allclose(by_hand.final_errors()["IIS"], [0.2, 0.1])
     np.testing.assert_allclose(by_hand.last_stage_shares()["IIS"], 20 / 21)
     assert by_hand.last_stage_seconds()["IIS"].tolist() == [10, 10]
@@ -506,10 +506,10 @@ def test_default_hand_over_is_what_won(committed):
     _, rules = committed
     assert find_winners(rules) == []
     defaults = IISSearchCV(None, {}).get_params()
-    assert {name: defaults[name] for name in ("keep", "margin", "n_seeds")} == {
+    assert {name: defaults[name] for name in ("keep", "margin", "n_promoted")} == {
         "keep": 0.25,
         "margin": 0.1,
-        "n_seeds": 3,
+        "n_promoted": 3,
     }
 
 

@@ -1,57 +1,125 @@
-"""What the stages of a fit share."""
+"""The plan of a fit: sizes, budgets, deadlines."""
 
 import math
+import sys
 import time
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import ShuffleSplit
 
-from sklearn_iis._plan import FitPlan
-
-
-def make_plan(*, end=math.inf, splits=None, sizes=(8, 16, 32)):
-    samples = np.arange(10)
-    return FitPlan(
-        X=np.zeros((10, 1)),
-        y=None,
-        params={},
-        scorers=None,
-        splits=splits or [(samples[:5], samples[5:]), (samples[:8], samples[8:])],
-        size_param="size",
-        sizes=list(sizes),
-        budgets=[1] * len(sizes),
-        fixed=[{}] * len(sizes),
-        directory="",
-        end=end,
-    )
+from sklearn_iis import IISSearchCV
+from sklearn_iis._plan import (
+    FitCall,
+    StagePlan,
+    count_in_flight,
+    default_sizes,
+    split_budget,
+)
 
 
-def test_splits_are_told_apart_by_their_training_samples():
-    first, second = np.arange(5), np.arange(5, 10)
-    assert make_plan(splits=[(first, second), (second, first)]).can_tell_splits
-    assert not make_plan(splits=[(first, second), (first, second[:2])]).can_tell_splits
+def make_plan(*sizes):
+    return StagePlan("size", list(sizes), [1] * len(sizes))
 
 
 def test_without_a_timeout_there_is_no_deadline():
-    deadline = make_plan().make_deadline(0, 5.0, refit=True)
-    assert deadline.end == math.inf
-    assert deadline.reserve() == 0
+    deadline = make_plan(8, 16).make_deadline(
+        0, math.inf, refit_ratio=2.0, longest_fit=5.0
+    )
+    assert deadline.seconds_left == math.inf
 
 
 def test_each_stage_gets_an_equal_share_of_what_is_left():
     """After the time of the last fit, on twice as many samples, is set aside."""
-    now = time.time()
-    plan = make_plan(end=now + 100)
+    plan = make_plan(8, 16, 32)
+    end = time.monotonic() + 100
+
+    def seconds_left(stage, longest_fit, refit_ratio=2.0):
+        deadline = plan.make_deadline(
+            stage, end, refit_ratio=refit_ratio, longest_fit=longest_fit
+        )
+        deadline.has_result = True
+        return deadline, pytest.approx(deadline.seconds_left, abs=1)
+
     for stage, longest_fit, share in [(0, 0.0, 100 / 3), (1, 10.0, 80 / 2)]:
-        deadline = plan.make_deadline(stage, longest_fit, refit=True)
-        assert deadline.end - now == pytest.approx(share, abs=1)
-        assert deadline.reserve() == 0
-    last = plan.make_deadline(2, 10.0, refit=True)
-    assert last.end - now == pytest.approx(100, abs=1)
-    assert last.reserve() == 20
-    assert plan.make_deadline(2, 10.0, refit=False).reserve() == 0
+        deadline, left = seconds_left(stage, longest_fit)
+        assert share == left
+        # Those to come have nothing to fit on all data.
+        deadline.note(30)
+        assert deadline.seconds_left == left
+    deadline, left = seconds_left(2, 10.0)
+    assert left == 80
+    deadline.note(30)
+    assert deadline.seconds_left == pytest.approx(40, abs=1)
+    assert seconds_left(2, 10.0, refit_ratio=0)[1] == 100
 
 
 def test_a_stage_is_called_by_its_size_if_it_has_one():
-    assert make_plan().where(1) == "stage 1, size 16"
-    assert make_plan(sizes=[None]).where(0) == "stage 0"
+    assert make_plan(8, (4, 2)).name(1) == "stage 1, size (4, 2)"
+    assert make_plan(None).name(0) == "stage 0"
+
+
+def test_parameters_that_all_candidates_share():
+    assert make_plan(8, 16).fixed == [{"size": 8}, {"size": 16}]
+    assert make_plan(None).fixed == [{}]
+
+
+@pytest.mark.parametrize(
+    ("n_iter", "n_stages", "expected"),
+    [
+        (60, 3, [30, 20, 10]),
+        (10, 3, [6, 3, 1]),
+        (9, 2, [6, 3]),
+        (7, 1, [7]),
+        ((5, 3, 1), 3, [5, 3, 1]),
+        (np.array([5, 3]), 2, [5, 3]),
+        (None, 2, [None, None]),
+        ((5, None), 2, [5, None]),
+    ],
+)
+def test_budgets(n_iter, n_stages, expected):
+    assert split_budget(n_iter, n_stages) == expected
+
+
+@pytest.mark.parametrize("n_iter", [1, (1,), (1, 0), (1, 2.5), (1, 2, 3)])
+def test_budgets_that_are_none(n_iter):
+    with pytest.raises(ValueError, match="must give each of 2 stages a whole number"):
+        split_budget(n_iter, 2)
+
+
+def test_default_sizes():
+    assert default_sizes(np.zeros((5, 16, 16))) == [4, 8, 16]
+    assert default_sizes(np.zeros((5, 2, 20, 3))) == [(1, 5), (1, 10), (2, 20)]
+    with pytest.raises(ValueError, match="sizes=None needs images as one array"):
+        default_sizes(np.zeros((5, 16)))
+
+
+@pytest.mark.parametrize(
+    ("pre_dispatch", "expected"),
+    [
+        (3, 3), ("all", sys.maxsize), ("n_jobs", 4), ("2*n_jobs", 8),
+        ("2 * n_jobs + 1", 9), ("n_jobs+n_jobs", 8), ("7", 7),
+    ],
+)  # fmt: skip
+def test_evaluations_in_flight(pre_dispatch, expected):
+    assert count_in_flight(pre_dispatch, 4) == expected
+
+
+@pytest.mark.parametrize("pre_dispatch", [0, -1, "0*n_jobs", "n_job", "1.5*n_jobs"])
+def test_evaluations_in_flight_that_are_none(pre_dispatch):
+    with pytest.raises(ValueError, match=r"pre_dispatch=.* must be a number >= 1"):
+        count_in_flight(pre_dispatch, 4)
+
+
+def test_a_last_fit_takes_longer_by_its_number_of_samples():
+    X, y = np.zeros((100, 1)), np.arange(100) % 2
+    search = IISSearchCV(
+        LogisticRegression(),
+        {"C": [1.0, 2.0]},
+        cv=ShuffleSplit(2, train_size=0.25, random_state=0),
+    )
+    call = FitCall(search, X, y, {})
+    assert call.refit_ratio == 4
+    assert call.refits
+    assert not FitCall(search.set_params(refit=False), X, y, {}).refits

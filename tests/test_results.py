@@ -4,7 +4,8 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import RandomizedSearchCV
 
 from sklearn_iis import IISSearchCV
-from sklearn_iis._results import metric_names, rank
+from sklearn_iis._results import make_results, metric_names, rank
+from sklearn_iis.execution._record import Record, Row
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 
@@ -36,7 +37,7 @@ def test_columns_are_those_of_scikit_learn_and_ours(results):
         cv=2,
         return_train_score=True,
     ).fit(X, y)
-    ours = {"stage", "size", "seed", "error"}
+    ours = {"stage", "size", "promoted", "error"}
     params = {f"param_{name}" for name in SPACE}
     assert set(results) == set(reference.cv_results_) | ours | params
     for key, column in reference.cv_results_.items():
@@ -50,12 +51,14 @@ def test_stages_and_sizes(results):
     np.testing.assert_array_equal(results["stage"], [0] * 12 + [1] * 6 + [2] * 4)
     np.testing.assert_array_equal(results["size"], [1] * 12 + [2] * 10)
     np.testing.assert_array_equal(results["param_size"], results["size"])
-    seed = [False] * 12 + [True] * 3 + [False] * 3 + [True] * 3 + [False]
-    np.testing.assert_array_equal(results["seed"], seed)
+    promoted = [False] * 12 + [True] * 3 + [False] * 3 + [True] * 3 + [False]
+    np.testing.assert_array_equal(results["promoted"], promoted)
 
 
 def test_parameters_are_decoded(search, results):
-    codes = [c for stage in search.stages_ for c in stage.cv_results_["params"]]
+    codes = [c for stage in search.stages_ for c in stage.candidates_]
+    params = [p for stage in search.stages_ for p in stage.cv_results_["params"]]
+    assert results["params"] == params
     for i, params in enumerate(results["params"]):
         space = search.spaces_[results["stage"][i]]
         assert params == space.decode(codes[i]) | {"size": results["size"][i]}
@@ -86,6 +89,61 @@ def test_ranks_are_among_all_candidates(results):
 
 def test_ranks_if_all_failed():
     np.testing.assert_array_equal(rank(np.array([np.nan, np.nan])), [1, 1])
+
+
+def test_ranks_behind_others():
+    """Whatever their scores are: first those of 0, then of 1, then of 2."""
+    scores = np.array([0.5, 9.0, 0.75, np.nan, 1.0, 0.5])
+    behind = np.array([0, 2, 0, 2, 1, 0])
+    np.testing.assert_array_equal(rank(scores, behind), [2, 5, 1, 6, 4, 2])
+
+
+def make_rows():
+    """Of four candidates the second one failed, the third one was pruned."""
+    rows = []
+    for x, record in enumerate(
+        [
+            Record({"a": 1.0, "b": 2.0}),
+            Record(100.0, error="why"),
+            Record({"a": 9.0, "b": 9.0}, pruned=True),
+            Record({"a": 2.0, "b": 1.0}),
+        ]
+    ):
+        row = Row({"x": x}, 1, columns={"rung": x})
+        row.records[0] = record
+        rows.append(row)
+    return rows
+
+
+def test_the_table_of_a_stage():
+    search = RandomizedSearchCV(FormulaClassifier(), {})
+    params = [{"degree": x} for x in range(4)]
+    results = make_results(search, make_rows(), params, can_prune=True)
+    assert results["params"] == params
+    assert results["rung"].tolist() == [0, 1, 2, 3]
+    assert results["error"].tolist() == [None, "why", None, None]
+    assert results["pruned"].tolist() == [False, False, True, False]
+    assert results["mean_test_a"].tolist() == [1, 100, 9, 2]
+    assert results["mean_test_b"].tolist() == [2, 100, 9, 1]
+    # What failed and what was pruned is behind, however good it seems.
+    assert results["rank_test_a"].tolist() == [2, 4, 3, 1]
+    assert results["rank_test_b"].tolist() == [1, 4, 3, 2]
+    assert "pruned" not in make_results(search, make_rows(), params)
+
+
+def test_what_failed_is_not_the_best_with_any_score():
+    search = IISSearchCV(
+        FormulaClassifier(fails_below=1e-2),
+        {"rate": [1e-3, 1e-1]},
+        n_iter=2,
+        cv=2,
+        error_score=100,
+        random_state=0,
+    )
+    with pytest.warns(FitFailedWarning):
+        search.fit(X, y)
+    assert search.best_params_ == {"rate": 1e-1}
+    assert search.cv_results_["mean_test_score"].max() == 100
 
 
 def test_metric_names():

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, make_scorer, recall_score
@@ -22,10 +23,12 @@ from sklearn.model_selection import (
     GroupKFold,
     RandomizedSearchCV,
     ShuffleSplit,
+    StratifiedKFold,
     cross_validate,
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 from skopt import BayesSearchCV
 
@@ -34,7 +37,7 @@ from sklearn_iis.datasets import load_image_folder, make_shapes
 from sklearn_iis.searches import SEARCHES, StageGASearchCV, StageRandomizedSearchCV
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
-# Grid search may measure less than the budget, Hyperband the same candidate again.
+# Grid search may evaluate less than the budget, Hyperband the same candidate again.
 ONE_ROW_A_CANDIDATE = sorted(set(SEARCHES) - {"grid", "hyperband"})
 # By default TPE proposes as many candidates at once as there are workers.
 ANY_N_JOBS = {
@@ -118,26 +121,26 @@ def test_budgets(n_iter, n_stages, expected):
     assert np.bincount(results["stage"]).tolist() == expected
 
 
-def test_the_good_region_and_the_best_candidates_are_handed_over():
-    search = make_staged(n_iter=(20, 8, 4), keep=0.2, margin=0.05, n_seeds=2)
+def test_the_good_region_and_the_best_candidates_are_promoted():
+    search = make_staged(n_iter=(20, 8, 4), keep=0.2, margin=0.05, n_promoted=2)
     search.fit(X, y)
     assert search.sizes_ == [1, 2, 4]
     assert repr(search.spaces_[0]) == repr(SearchSpace(SPACE))
     for stage in (0, 1):
-        results = search.stages_[stage].cv_results_
-        order = np.argsort(-results["mean_test_score"], kind="stable")
-        best = [results["params"][i] for i in order]
+        fitted = search.stages_[stage]
+        order = np.argsort(-fitted.cv_results_["mean_test_score"], kind="stable")
+        best = [fitted.candidates_[i] for i in order]
         n_kept = {0: 4, 1: 2}[stage]
         expected = search.spaces_[stage].narrow(
             best[:n_kept], margin=0.05, floor=search.floor
         )
         assert repr(search.spaces_[stage + 1]) == repr(expected)
-        assert search.stages_[stage + 1].cv_results_["params"][:2] == [
+        assert search.stages_[stage + 1].candidates_[:2] == [
             expected.project(codes) for codes in best[:2]
         ]
 
 
-def test_failed_candidates_are_not_handed_over():
+def test_failed_candidates_are_not_promoted():
     # A failure has the best score.
     search = make_staged(
         estimator=FormulaClassifier(fails_below=0.005),
@@ -150,7 +153,7 @@ def test_failed_candidates_are_not_handed_over():
     failed = search.cv_results_["param_rate"].data.astype(float) < 0.005
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"][failed], 100)
     np.testing.assert_array_equal(search.cv_results_["error"] != None, failed)  # noqa: E711
-    assert not failed[search.cv_results_["seed"]].any()
+    assert not failed[search.cv_results_["promoted"]].any()
 
 
 def test_size_dependent_hyperparameters_keep_their_range():
@@ -178,9 +181,14 @@ def test_conv_layers_are_size_dependent_by_default():
 
 
 def test_splits_are_drawn_once():
-    search = make_staged(cv=ShuffleSplit(2, random_state=None)).fit(X, y)
-    splits = [stage.cv for stage in search.stages_]
-    assert splits[0] is splits[1] is splits[2]
+    def scoring(estimator, X, y):
+        seen.append(tuple(X[:, 0]))
+        return 0.5
+
+    seen = []
+    make_staged(cv=ShuffleSplit(2, random_state=None), scoring=scoring).fit(X, y)
+    assert len(seen) == 24
+    assert len(set(seen)) == 2
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -306,8 +314,8 @@ def test_the_metric_named_by_refit_guides():
     scoring = {"low": lambda e, X, y: -e.degree, "high": lambda e, X, y: e.degree}
     for refit, expected in (("low", 1), ("high", 7), (False, 1)):
         search = make_staged(n_iter=(30, 3, 3), scoring=scoring, refit=refit).fit(X, y)
-        seeds = search.cv_results_["param_degree"][search.cv_results_["seed"]]
-        assert set(seeds) == {expected}
+        results = search.cv_results_
+        assert set(results["param_degree"][results["promoted"]]) == {expected}
         assert hasattr(search, "best_params_") == bool(refit)
 
 
@@ -341,7 +349,7 @@ def test_the_guide_does_not_depend_on_which_candidate_fails_first():
     with pytest.warns(FitFailedWarning, match="the first"):
         search.fit(X, y)
     results = search.cv_results_
-    assert set(results["param_degree"][results["seed"]]) == {7}
+    assert set(results["param_degree"][results["promoted"]]) == {7}
 
 
 def test_a_single_metric_of_any_name():
@@ -383,18 +391,25 @@ def test_groups_reach_the_splitter_and_fit_parameters_the_estimator(name):
     X, y = load_iris(return_X_y=True)
     groups = np.arange(150) % 5
     weights = np.where(y == 2, 0.0, 1.0)
+    split = []
+
+    class Spied(GroupKFold):
+        def split(self, X, y=None, groups=None):
+            split.append(groups)
+            return super().split(X, y, groups)
+
     search = IISSearchCV(
         LogisticRegression(),
         C,
         search=name,
         search_params=LINEAR.get(name),
         n_iter=4,
-        cv=GroupKFold(5),
+        cv=Spied(5),
         random_state=0,
     ).fit(X, y, groups=groups, sample_weight=weights)
     assert search.n_splits_ == 5
-    for train, test in search.stages_[0].cv:
-        assert not set(groups[train]) & set(groups[test])
+    (seen,) = split
+    np.testing.assert_array_equal(seen, groups)
     # Without any weight the last class is never predicted, nor does it count.
     assert 2 not in search.predict(X)
     assert search.best_score_ > 0.95
@@ -456,6 +471,55 @@ def test_pre_dispatch_reaches_the_stages():
     assert all(stage.n_jobs == 2 for stage in search.stages_)
 
 
+def test_whatever_fit_returns():
+    search = IISSearchCV(Plain(), {"a": [1, 2]}, n_iter=2, cv=2).fit(X, y)
+    assert search.best_params_ == {"a": 2}
+
+
+def test_set_params_is_called_with_parameters_only():
+    class Strict(DummyClassifier):
+        def set_params(self, **params):
+            self.constant = params["constant"]
+            return self
+
+    search = IISSearchCV(
+        Strict(strategy="constant"), {"constant": [0, 1]}, n_iter=2, cv=2
+    ).fit(X, y)
+    assert len(search.cv_results_["params"]) == 2
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_pickle_holds_what_a_user_reads_and_nothing_of_the_run(n_jobs):
+    X, y = np.zeros((400_000, 1), dtype=np.float32), np.arange(400_000) % 2
+    search = IISSearchCV(
+        DummyClassifier(), {"constant": [0, 1, 2]}, n_iter=3, cv=2, n_jobs=n_jobs
+    ).fit(X, y)
+    assert len(pickle.dumps(search)) < 100_000
+    assert len(pickle.dumps(search.stages_[0])) < 100_000
+    foreign = search.set_params(search=randomized).fit(X, y)
+    assert len(pickle.dumps(foreign)) < 100_000
+
+
+def odd_score(estimator, X, y):
+    return [1j, np.longdouble("0.5"), "bad", 0.25, [0.5], None][estimator.degree - 1]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_scores_that_are_no_numbers_fail_their_candidate_only(n_jobs):
+    search = make_search(
+        space={"degree": [1, 2, 3, 4, 5, 6]},
+        n_iter=6,
+        scoring=odd_score,
+        n_jobs=n_jobs,
+    )
+    with pytest.warns(FitFailedWarning, match="4 of 6 candidates failed"):
+        results = search.fit(X, y).cv_results_
+    scores = dict(zip(results["param_degree"], results["mean_test_score"], strict=True))
+    assert {d: s for d, s in scores.items() if not np.isnan(s)} == {2: 0.5, 4: 0.25}
+    assert search.best_params_ == {"degree": 2}
+    assert type(search.best_score_) is np.float64
+
+
 def test_unsupervised_estimators():
     X, _ = load_iris(return_X_y=True)
     search = IISSearchCV(PCA(random_state=0), {"n_components": [1, 2]}, n_iter=2)
@@ -502,7 +566,7 @@ def test_if_every_candidate_fails_the_first_error_is_shown(name):
         search.fit(X, y)
 
 
-def test_what_was_measured_before_a_stage_failed_is_kept():
+def test_what_was_evaluated_before_a_stage_failed_is_kept():
     class Small(FormulaClassifier):
         def fit(self, X, y):
             if self.size > 2:
@@ -593,12 +657,11 @@ def test_searched_settings_of_the_resizer_are_not_decided_beforehand(images):
     search = make_image_search(sizes=(4, 8))
     search.space = {"resize__interpolation": ["nearest", "bilinear"]} | search.space
     results = search.fit(*images).cv_results_
+    splits = list(StratifiedKFold(2).split(*images))
     for i, params in enumerate(results["params"]):
         size = params["resize__size"]
         resizer = ImageResizer(size, interpolation=params["resize__interpolation"])
-        halves = [
-            resizer.fit_transform(images[0][test]) for _, test in search.stages_[0].cv
-        ]
+        halves = [resizer.fit_transform(images[0][test]) for _, test in splits]
         expected = (
             params["clf__factor"] * size * np.mean([half.mean() for half in halves])
         )
@@ -676,7 +739,7 @@ def test_cnn_end_to_end_in_two_processes(one_thread):
 # Searches of the user's own
 
 
-def randomized(estimator, space, *, n_iter, seeds, **settings):
+def randomized(estimator, space, *, n_iter, initial_candidates, **settings):
     return RandomizedSearchCV(estimator, space.dimensions, n_iter=n_iter, **settings)
 
 
@@ -688,15 +751,6 @@ def test_search_can_be_a_callable():
     assert isinstance(same.stages_[0], StageRandomizedSearchCV)
 
 
-def test_failures_in_a_search_of_the_users_own():
-    search = make_search(FormulaClassifier(fails_below=0.02), search=randomized)
-    with pytest.warns(FitFailedWarning, match="no fit with the rate"):
-        search.fit(X, y)
-    search.set_params(estimator=FormulaClassifier(fails_below=2))
-    with pytest.raises(ValueError, match=r"Every candidate failed(.|\n)*no fit"):
-        search.fit(X, y)
-
-
 def test_search_params_reach_the_search():
     search = make_search(search="bayes", search_params={"n_points": 3}).fit(X, y)
     assert search.stages_[0].n_points == 3
@@ -704,21 +758,16 @@ def test_search_params_reach_the_search():
         make_search(search="bayes", search_params={"n_pionts": 3}).fit(X, y)
 
 
-def test_a_callable_that_makes_no_search():
-    with pytest.raises(TypeError, match="must return a search of scikit-learn's kind"):
-        make_search(search=lambda *args, **kwargs: None).fit(X, y)
-
-
 # Callbacks
 
 
-class TaskCounter:
-    """A callback of scikit-learn's kind that counts what ends."""
-
-    max_propagation_depth = None
+class Listener:
+    """A callback of scikit-learn's kind that notes the tasks that begin and end."""
 
     def __init__(self):
+        self.begun = []
         self.ended = []
+        self.metadata = []
 
     def setup(self, estimator, context):
         pass
@@ -726,16 +775,27 @@ class TaskCounter:
     def teardown(self, estimator, context):
         pass
 
-    def on_fit_task_begin(self, estimator, context):
-        pass
+    def on_fit_task_begin(self, estimator, context, *, metadata=None):
+        self.begun.append((context.estimator_name, context.task_name))
+        self.metadata.append((context.task_name, metadata))
 
     def on_fit_task_end(self, estimator, context):
         self.ended.append((context.estimator_name, context.task_name))
 
 
+class DeepListener(Listener):
+    """Listens to the estimators as well."""
+
+    max_propagation_depth = None
+
+
+def count_evaluations(listener):
+    return [task for _, task in listener.ended].count("candidate-split-evaluation")
+
+
 @pytest.mark.parametrize("name", ONE_ROW_A_CANDIDATE)
 def test_callbacks_of_scikit_learn_see_each_evaluation(name):
-    counter = TaskCounter()
+    listener = DeepListener()
     pipe = make_pipeline(StandardScaler(), LogisticRegression())
     search = IISSearchCV(
         pipe,
@@ -746,14 +806,115 @@ def test_callbacks_of_scikit_learn_see_each_evaluation(name):
         n_iter=(5, 3),
         cv=2,
     )
-    search.set_callbacks(counter).fit(X, y)
-    ended = counter.ended
+    search.set_callbacks(listener).fit(X, y)
+    ended = listener.ended
     n_evaluations = 2 * 8
     n_fits = n_evaluations + 1
     assert sum(name == "Pipeline" and task == "fit" for name, task in ended) == n_fits
     assert sum(name == "LogisticRegression" for name, _ in ended) >= n_fits
-    assert sum(task == "search" for _, task in ended) == 2
+    stages = [task for _, task in ended if task.startswith("stage")]
+    assert stages == ["stage 0, size 50", "stage 1, size 100"]
     assert ended[-1] == ("IISSearchCV", "fit")
+    assert sorted(listener.begun) == sorted(ended)
+
+
+@pytest.mark.parametrize("kind", ["own", "foreign", "alone"])
+def test_callbacks_hear_of_what_scikit_learns_search_tells_them(kind):
+    """Also if the estimator has no callbacks itself."""
+    space = {"max_depth": [1, 2, 3]}
+    tree, settings = DecisionTreeClassifier(), {"n_iter": 3, "cv": 2}
+    if kind == "alone":
+        search = StageRandomizedSearchCV(tree, SearchSpace(space), **settings)
+    else:
+        name = randomized if kind == "foreign" else "random"
+        search = IISSearchCV(tree, space, search=name, **settings)
+    heard, expected = Listener(), Listener()
+    search.set_callbacks(heard).fit(X, y)
+    RandomizedSearchCV(tree, space, **settings).set_callbacks(expected).fit(X, y)
+    assert count_evaluations(heard) == count_evaluations(expected) == 6
+    evaluations = ["candidate-split-evaluation"] * 6
+    searches = {"own": ["stage 0"], "foreign": ["search", "stage 0"]}
+    assert [task for _, task in heard.ended] == [
+        *evaluations,
+        *searches.get(kind, ["search"]),
+        "refit-with-best-params",
+        "fit",
+    ]
+    assert sorted(heard.begun) == sorted(heard.ended)
+
+
+def test_callbacks_hear_of_evaluations_in_a_storage(tmp_path):
+    search = make_staged(storage=str(tmp_path / "run.journal"))
+    heard = []
+    for _ in range(2):
+        listener = Listener()
+        clone(search).set_callbacks(listener).fit(X, y)
+        heard.append(count_evaluations(listener))
+    assert heard == [24, 24]
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_callbacks_hear_of_sample_weights(weighted):
+    X, y = load_iris(return_X_y=True)
+    weights = {"sample_weight": np.ones(150)} if weighted else {}
+    searches = (
+        IISSearchCV(LogisticRegression(max_iter=500), {"C": [1, 10]}, n_iter=2, cv=2),
+        RandomizedSearchCV(
+            LogisticRegression(max_iter=500), {"C": [1, 10]}, n_iter=2, cv=2
+        ),
+    )
+    ours, expected = (Listener() for _ in searches)
+    for search, listener in zip(searches, (ours, expected), strict=True):
+        search.set_callbacks(listener).fit(X, y, **weights)
+    for told in (ours.metadata, expected.metadata):
+        tasks = {
+            task: metadata
+            for task, metadata in told
+            if task in ("fit", "refit-with-best-params")
+        }
+        assert set(tasks) == {"fit", "refit-with-best-params"}
+        for metadata in tasks.values():
+            assert ("sample_weight" in (metadata or {})) == weighted
+    evaluations = [m for task, m in ours.metadata if task.startswith("candidate")]
+    assert len(evaluations) == 4
+    for metadata in evaluations:
+        assert metadata is None or len(metadata["sample_weight"]) == 75
+        assert (metadata is not None) == weighted
+
+
+def test_warnings_are_those_of_scikit_learns_search():
+    """About the search that the user has made, and nothing within it; none twice."""
+    pipe = make_pipeline(StandardScaler(), Plain())
+    space, settings = {"plain__a": [1, 2]}, {"n_iter": 2, "cv": 2}
+    messages = []
+    for search in (
+        IISSearchCV(pipe, space, **settings),
+        RandomizedSearchCV(pipe, space, **settings),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            search.set_callbacks(DeepListener()).fit(X, y)
+        messages.append([str(w.message) for w in caught])
+    assert messages[0] == messages[1]
+
+
+class Plain(ClassifierMixin, BaseEstimator):
+    """Has no callbacks, and returns nothing from `fit`."""
+
+    def __init__(self, a=0):
+        self.a = a
+
+    def fit(self, X, y=None):
+        self.classes_ = [0, 1]
+
+    def score(self, X, y=None):
+        return float(self.a)
+
+
+def test_groups_that_are_ignored_are_told_once():
+    with pytest.warns(UserWarning, match="groups parameter is ignored") as record:
+        make_staged(cv=ShuffleSplit(2, random_state=0)).fit(X, y, groups=y)
+    assert len(record) == 1
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -788,7 +949,7 @@ def test_progress_bar_of_scikit_learn(capsys, monkeypatch, n_jobs, depth):
         ({"search": "best"}, ValueError, "The 'search' parameter"),
         ({"select": "first"}, ValueError, "The 'select' parameter"),
         ({"keep": 0}, ValueError, "The 'keep' parameter"),
-        ({"n_seeds": -1}, ValueError, "The 'n_seeds' parameter"),
+        ({"n_promoted": -1}, ValueError, "The 'n_promoted' parameter"),
         ({"n_iter": 0}, ValueError, "The 'n_iter' parameter"),
         ({"n_iter": 2}, ValueError, "n_iter=2 must give each of 3 stages"),
         ({"n_iter": (2, 2)}, ValueError, r"n_iter=\(2, 2\) must give each of 3 stages"),
@@ -842,8 +1003,8 @@ def test_bad_parameters_of_what_is_kept(params, error, message, tmp_path, monkey
 @pytest.mark.parametrize("params", [{"storage": "run.journal"}, {"pruner": "median"}])
 def test_without_optuna_the_extra_is_named(params, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for module in ("sklearn_iis.storage._storage", "sklearn_iis.storage._studies"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
+    for module in ("_open", "_recorder", "_resume", "_database", "_journal"):
+        monkeypatch.delitem(sys.modules, f"sklearn_iis.storage.{module}", False)
     monkeypatch.setitem(sys.modules, "optuna.exceptions", None)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"pip install 'sklearn-iis\[storage\]'"):
@@ -858,7 +1019,7 @@ def test_y_is_required_by_estimators_that_need_it():
 
 def test_several_resizers():
     pipe = make_pipeline(ImageResizer(8), ImageResizer(4), SizeRecorder())
-    search = IISSearchCV(pipe, {"sizerecorder__factor": [1.0, 2.0]}, n_iter=2)
+    search = IISSearchCV(pipe, {"sizerecorder__factor": [1.0, 2.0]}, n_iter=2, cv=2)
     with pytest.raises(
         ValueError, match="there are several sizes, choose a size_param"
     ):

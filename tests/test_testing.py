@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.model_selection import RandomizedSearchCV
 
 from sklearn_iis import SearchSpace
-from sklearn_iis.searches import BaseStageSearchCV, StageRandomizedSearchCV
+from sklearn_iis.execution._record import Row
+from sklearn_iis.searches import Sampler, Search, StageRandomizedSearchCV
 from sklearn_iis.testing import (
     SPACE,
     FormulaClassifier,
@@ -24,11 +24,11 @@ from sklearn_iis.testing import (
 NO_LEARNING = "check_better_than_chance"
 
 
-class Conforming(BaseStageSearchCV):
+class Conforming(Search):
     """Searches at random near the best so far: about as simple as it gets."""
 
-    def _search(self, evaluate, random_state):
-        evaluate(self.seeds or [])
+    def run(self, evaluate, random_state):
+        evaluate(self.initial_candidates or [])
         n_initial = min(4, evaluate.remaining)
         evaluate(self.space.sample(n_initial, random_state=random_state))
         for _ in range(100):
@@ -41,13 +41,38 @@ class Conforming(BaseStageSearchCV):
             evaluate([self.space.complete(near | kept | {changed: near[changed]})])
 
 
-def conforming(estimator, space, *, n_iter, seeds, **settings):
-    return Conforming(estimator, space, n_iter=n_iter, seeds=seeds, **settings)
+def conforming(estimator, space, *, n_iter, initial_candidates, **settings):
+    return Conforming(
+        estimator,
+        space,
+        n_iter=n_iter,
+        initial_candidates=initial_candidates,
+        **settings,
+    )
 
 
 @pytest.mark.parametrize("check", search_checks(conforming))
 def test_a_function_that_makes_a_conforming_search(check):
     check()
+
+
+class Random(Sampler):
+    """Proposes nothing itself."""
+
+    def __init__(self, space, *, random_state):
+        pass
+
+    def ask(self):
+        return None
+
+    def tell(self, candidate, score):
+        pass
+
+
+def test_a_class_of_samplers():
+    check_search(Random, skip=[NO_LEARNING])
+    with pytest.raises(TypeError, match="widht"):
+        check_search(Random, search_params={"widht": 3})
 
 
 def test_all_checks_at_once():
@@ -114,15 +139,10 @@ def randomized(**changes):
     return make_search
 
 
-def plain(estimator, space, *, n_iter, seeds, **settings):
-    """Draws codes for all layers, whether the candidate has them or not."""
-    return RandomizedSearchCV(estimator, space.dimensions, n_iter=n_iter, **settings)
+class Idle(Search):
+    """Evaluates a single candidate."""
 
-
-class Idle(BaseStageSearchCV):
-    """Measures a single candidate."""
-
-    def _search(self, evaluate, random_state):
+    def run(self, evaluate, random_state):
         pass
 
     def _spend_rest(self, evaluate, random_state):
@@ -135,66 +155,85 @@ class NothingWithoutDimensions(StageRandomizedSearchCV):
 
 
 class Meddling(StageRandomizedSearchCV):
-    """Does something to the candidates, or besides."""
+    """Does something to the candidates that are left, or besides."""
 
-    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
-        def evaluate(candidates, **kwargs):
-            return evaluate_candidates(self.meddle(candidates), **kwargs)
-
-        super()._run_search(evaluate, callback_ctx=callback_ctx)
+    def run(self, evaluate, random_state):
+        evaluate(self.initial_candidates or [])
+        n_left = max(int(evaluate.remaining), 0)
+        drawn = self.space.sample(
+            n_left, random_state=random_state, exclude=evaluate.candidates
+        )
+        self.meddle(evaluate, drawn)
 
 
 class Repeating(Meddling):
-    def meddle(self, candidates):
-        return [*candidates[:-1], candidates[0]]
+    """Has the rows of the first candidate twice."""
+
+    def meddle(self, evaluate, drawn):
+        evaluate(drawn[:-1])
+        row = Row(evaluate.candidates[0], evaluate.scheduler.n_splits)
+        evaluate.scheduler.submit(row)
+        evaluate.scheduler.finish()
+
+    def _spend_rest(self, evaluate, random_state):
+        pass
 
 
 class Leaving(Meddling):
-    def meddle(self, candidates):
-        return [codes | {"rate": 1 - codes["rate"] / 1000} for codes in candidates]
+    def meddle(self, evaluate, drawn):
+        evaluate([codes | {"rate": 1 - codes["rate"] / 1000} for codes in drawn])
+
+
+class AllLayers(Meddling):
+    """Has codes for all layers, whether the candidate has them or not."""
+
+    def meddle(self, evaluate, drawn):
+        evaluate(drawn)
+        for row in evaluate.scheduler.rows:
+            row.codes = self.space.complete(row.codes)
 
 
 class ChangingParameters(Meddling):
-    def meddle(self, candidates):
+    def meddle(self, evaluate, drawn):
         self.random_state = 1
-        return candidates
+        evaluate(drawn)
 
 
 class Drawing(Meddling):
-    def meddle(self, candidates):
+    def meddle(self, evaluate, drawn):
         random.random()
-        return candidates
+        evaluate(drawn)
 
 
 class Writing(Meddling):
-    def meddle(self, candidates):
+    def meddle(self, evaluate, drawn):
         open("candidates.txt", "w").close()
-        return candidates
+        evaluate(drawn)
 
 
 class Moving(Meddling):
-    def meddle(self, candidates):
+    def meddle(self, evaluate, drawn):
         os.mkdir("elsewhere")
         os.chdir("elsewhere")
-        return candidates
+        evaluate(drawn)
 
 
 class Printing(Meddling):
-    def meddle(self, candidates):
-        sys.stderr.write(f"{len(candidates)} candidates")
-        return candidates
+    def meddle(self, evaluate, drawn):
+        sys.stderr.write(f"{len(drawn)} candidates")
+        evaluate(drawn)
 
 
 class Shouting(Meddling):
-    def meddle(self, candidates):
-        subprocess.run(["echo", f"{len(candidates)} candidates"], check=True)
-        return candidates
+    def meddle(self, evaluate, drawn):
+        subprocess.run(["echo", f"{len(drawn)} candidates"], check=True)
+        evaluate(drawn)
 
 
-class GivingUp(BaseStageSearchCV):
+class GivingUp(Search):
     """Ends with the first failure."""
 
-    def _search(self, evaluate, random_state):
+    def run(self, evaluate, random_state):
         while evaluate.remaining and not np.isnan(evaluate.scores).any():
             evaluate(self.space.sample(1, random_state=random_state))
 
@@ -203,9 +242,9 @@ class GivingUp(BaseStageSearchCV):
 
 
 class TwoDimensionsAtLeast(StageRandomizedSearchCV):
-    def _search(self, evaluate, random_state):
+    def run(self, evaluate, random_state):
         _, _, *_ = self.space.dimensions
-        super()._search(evaluate, random_state)
+        super().run(evaluate, random_state)
 
 
 def unpicklable(estimator, space, **settings):
@@ -223,10 +262,14 @@ def unpicklable(estimator, space, **settings):
             randomized(n_iter=lambda settings: settings["n_iter"] + 1),
             "spent 2 of n_iter=1",
         ),
-        ("seeds_come_first", randomized(seeds=lambda settings: []), "instead of"),
-        ("nothing_is_measured_twice", Repeating, "measured twice: "),
+        (
+            "initial_candidates_come_first",
+            randomized(initial_candidates=lambda settings: []),
+            "instead of",
+        ),
+        ("nothing_is_evaluated_twice", Repeating, "evaluated twice: "),
         ("candidates_stay_in_the_space", Leaving, "is outside; the nearest inside is"),
-        ("layers_follow_the_depth", plain, r"should have \['widths\[0\]"),
+        ("layers_follow_the_depth", AllLayers, r"should have \['widths\[0\]"),
         ("random_state", randomized(random_state=lambda settings: None), "row 0: "),
         (
             "parallel",
@@ -243,8 +286,12 @@ def unpicklable(estimator, space, **settings):
         ("nothing_is_printed", Shouting, "printed: '8 candidates"),
         ("spaces_of_one_dimension", TwoDimensionsAtLeast, "not enough values"),
         ("small_spaces_are_exhausted", Idle, "of 2 in {'degree'"),
-        ("nothing_to_choose", NothingWithoutDimensions, "index out of range"),
-        ("stages", randomized(seeds=lambda settings: []), "no seeds at the beginning"),
+        ("nothing_to_choose", NothingWithoutDimensions, "evaluated no candidate"),
+        (
+            "stages",
+            randomized(initial_candidates=lambda settings: []),
+            "nothing was promoted to the second stage",
+        ),
         ("better_than_chance", StageRandomizedSearchCV, "nine times in ten chance is"),
     ],
 )

@@ -105,5 +105,5 @@ def test_training_without_validation_tells_no_score():
 
 
 def test_training_ends_when_the_time_is_up():
-    with monitored(Monitor(end=0)), pytest.raises(TimeoutError):
+    with monitored(Monitor(seconds=0)), pytest.raises(TimeoutError):
         CNNClassifier(max_epochs=2).fit(IMAGES, LABELS)

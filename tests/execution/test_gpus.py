@@ -1,4 +1,4 @@
-"""Places on GPUs, which are made up here, and threads on processors."""
+"""Slots on GPUs, which are made up here."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from joblib.externals.loky import get_reusable_executor
+from loky import get_reusable_executor
 from scipy.stats import loguniform
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
@@ -24,10 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_iis import CNNClassifier, IISSearchCV
-from sklearn_iis.execution import _gpus as _devices
+from sklearn_iis.execution import _gpus
 from sklearn_iis.execution._gpus import (
     Gpus,
-    divided_threads,
     find_auto_devices,
     free_memory,
     is_out_of_gpu_memory,
@@ -72,27 +71,27 @@ def take(n, trials_per_gpu=1):
     return [Gpus(trials_per_gpu).take(no_time) for _ in range(n)]
 
 
-def devices(places):
-    return [place.device for place in places]
+def devices(slots):
+    return [slot.device for slot in slots]
 
 
-# Places
+# Slots
 
 
 @pytest.mark.parametrize(
     ("trials_per_gpu", "expected"),
     [(1, [0, 1]), (2, [0, 1, 0, 1]), (3, [0, 1, 0, 1, 0, 1])],
 )
-def test_places_are_spread_evenly(trials_per_gpu, expected, two_gpus):
-    places = take(len(expected), trials_per_gpu)
-    assert devices(places) == [f"cuda:{index}" for index in expected]
-    with pytest.raises(TimeoutError, match="no place on a GPU in time"):
+def test_slots_are_spread_evenly(trials_per_gpu, expected, two_gpus):
+    slots = take(len(expected), trials_per_gpu)
+    assert devices(slots) == [f"cuda:{index}" for index in expected]
+    with pytest.raises(TimeoutError, match="no slot on a GPU in time"):
         take(1, trials_per_gpu)
-    places[1].give_back()
+    slots[1].give_back()
     assert devices(take(1, trials_per_gpu)) == ["cuda:1"]
 
 
-def test_a_place_is_given_back_once(two_gpus):
+def test_a_slot_is_given_back_once(two_gpus):
     first, second = take(2)
     first.give_back()
     (third,) = take(1)
@@ -122,23 +121,23 @@ def test_processes_that_see_the_gpus_in_another_order(two_gpus, monkeypatch):
 def test_processes_that_see_one_gpu_each(two_gpus, monkeypatch):
     """As Ray has it."""
     monkeypatch.setenv(FAKE_GPUS, "1")
-    places = []
+    slots = []
     for visible in ("MIG-GPU-8/1/0", "MIG-GPU-8/2/0"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        places += take(1)
+        slots += take(1)
         with pytest.raises(TimeoutError):
             take(1)
-    assert devices(places) == ["cuda:0", "cuda:0"]
+    assert devices(slots) == ["cuda:0", "cuda:0"]
 
 
 def test_jobs_that_number_their_own_gpus_from_0(two_gpus, monkeypatch):
     """As Slurm has it: the driver tells their identities."""
     monkeypatch.setenv(FAKE_GPUS, "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    places = []
+    slots = []
     for identity in ("GPU-a", "GPU-b"):
-        monkeypatch.setattr(_devices, "_read_identities", lambda own=identity: [own])
-        places += take(1)
+        monkeypatch.setattr(_gpus, "_read_identities", lambda own=identity: [own])
+        slots += take(1)
     # Another one is told the identity itself.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
     with pytest.raises(TimeoutError):
@@ -150,7 +149,7 @@ def test_without_a_driver_there_are_no_identities(monkeypatch):
         raise OSError("libnvidia-ml.so.1: cannot open shared object file")
 
     monkeypatch.setattr(torch.cuda, "_raw_device_uuid_nvml", fail)
-    assert _devices._read_identities() == []
+    assert _gpus._read_identities() == []
 
 
 def test_without_gpus_there_is_nothing_to_take(two_gpus, monkeypatch):
@@ -181,17 +180,17 @@ def test_searches_that_allow_for_different_numbers(two_gpus, monkeypatch):
         first[0].become_alone(no_time)
 
 
-def hold_a_place(connection):
-    place = Gpus().take(much_time)
-    connection.send(place.device)
+def hold_a_slot(connection):
+    slot = Gpus().take(much_time)
+    connection.send(slot.device)
     connection.recv()
 
 
-def test_the_place_of_a_process_that_is_killed_is_free(two_gpus, monkeypatch):
+def test_the_slot_of_a_process_that_is_killed_is_free(two_gpus, monkeypatch):
     monkeypatch.setenv(FAKE_GPUS, "1")
     ours, theirs = multiprocessing.Pipe()
     child = multiprocessing.get_context("spawn").Process(
-        target=hold_a_place, args=(theirs,)
+        target=hold_a_slot, args=(theirs,)
     )
     child.start()
     assert ours.recv() == "cuda:0"
@@ -206,48 +205,48 @@ def test_the_place_of_a_process_that_is_killed_is_free(two_gpus, monkeypatch):
 
 
 def test_newcomers_stay_away_from_what_wants_to_be_alone(two_gpus):
-    places = take(4, trials_per_gpu=2)
+    slots = take(4, trials_per_gpu=2)
     with pytest.raises(TimeoutError):
-        places[0].become_alone(no_time)
-    assert not places[0].is_alone
+        slots[0].become_alone(no_time)
+    assert not slots[0].is_alone
     # It holds nothing then.
-    places[0] = take(1, trials_per_gpu=2)[0]
+    slots[0] = take(1, trials_per_gpu=2)[0]
     is_waiting = threading.Event()
 
     def time_left():
         is_waiting.set()
         return 60.0
 
-    waiting = threading.Thread(target=places[0].become_alone, args=(time_left,))
+    waiting = threading.Thread(target=slots[0].become_alone, args=(time_left,))
     waiting.start()
     assert is_waiting.wait(60)
-    # Its own place is free, but nobody else's.
+    # Its own slot is free, but nobody else's.
     with pytest.raises(TimeoutError):
         take(1, trials_per_gpu=2)
-    places[2].give_back()
+    slots[2].give_back()
     waiting.join(60)
-    assert places[0].is_alone
-    places[1].give_back()
-    places += take(1, trials_per_gpu=2)
-    assert places[-1].device == "cuda:1"
+    assert slots[0].is_alone
+    slots[1].give_back()
+    slots += take(1, trials_per_gpu=2)
+    assert slots[-1].device == "cuda:1"
     with pytest.raises(TimeoutError):
         take(1, trials_per_gpu=2)
-    places[0].give_back()
+    slots[0].give_back()
     assert devices(take(2, trials_per_gpu=2)) == ["cuda:0", "cuda:0"]
 
 
 def test_two_that_want_to_be_alone_wait_for_each_other(two_gpus, monkeypatch):
     monkeypatch.setenv(FAKE_GPUS, "1")
-    places = take(2, trials_per_gpu=2)
+    slots = take(2, trials_per_gpu=2)
     alone = []
 
-    def be_alone(place):
-        place.become_alone(much_time)
-        alone.append(place)
-        assert sum(p.is_alone and bool(p._locks) for p in places) == 1
-        place.give_back()
+    def be_alone(slot):
+        slot.become_alone(much_time)
+        alone.append(slot)
+        assert sum(p.is_alone and bool(p._locks) for p in slots) == 1
+        slot.give_back()
 
-    threads = [threading.Thread(target=be_alone, args=(place,)) for place in places]
+    threads = [threading.Thread(target=be_alone, args=(slot,)) for slot in slots]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -287,7 +286,7 @@ def test_out_of_gpu_memory_is_told_from_other_errors(error, expected):
 
 
 def test_the_cache_of_the_gpu_that_was_used_is_emptied(two_gpus, monkeypatch):
-    """Before the place is free, and also if torch refuses to do anything."""
+    """Before the slot is free, and also if torch refuses to do anything."""
     used = []
 
     class Device:
@@ -302,10 +301,10 @@ def test_the_cache_of_the_gpu_that_was_used_is_emptied(two_gpus, monkeypatch):
         def __exit__(self, *args):
             pass
 
-    places = take(2)
+    slots = take(2)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "device", Device)
-    places[1].give_back()
+    slots[1].give_back()
     assert used == [1]
     assert devices(take(1)) == ["cuda:1"]
     emptied = []
@@ -343,7 +342,7 @@ print(len(sizes), sizes[-1] - sizes[19])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_memory_does_not_grow_over_200_trials():
+def test_memory_does_not_grow_over_200_evaluations():
     """It grew by 0.5 MB when tried, and by 15 MB with all networks kept."""
     output = subprocess.run(
         [sys.executable, "-c", GROWTH],
@@ -352,15 +351,15 @@ def test_memory_does_not_grow_over_200_trials():
         check=True,
         cwd=Path(__file__).parents[2],
     ).stdout
-    n_trials, growth = output.split()
-    assert int(n_trials) == 220
+    n_evaluations, growth = output.split()
+    assert int(n_evaluations) == 220
     assert float(growth) < 5
 
 
 # Networks
 
 
-def test_parameters_that_leave_the_device_to_the_trial():
+def test_parameters_that_leave_the_device_to_the_evaluation():
     cnn = CNNClassifier()
     pipe = make_pipeline(FunctionTransformer(kw_args={"device": "auto"}), cnn)
     assert find_auto_devices(cnn) == ["device"]
@@ -435,7 +434,7 @@ def test_four_workers_share_two_gpus(
     assert first.count("cuda:0") == first.count("cuda:1") == n_at_once // 2
 
 
-def test_a_worker_that_is_killed_leaves_its_place(gpus_of_workers, tmp_path, expected):
+def test_a_worker_that_is_killed_leaves_its_slot(gpus_of_workers, tmp_path, expected):
     killed = tmp_path / "killed"
     search = make_search(tmp_path / "log", deadly_once=str(killed))
     results = search.fit(X, y).cv_results_
@@ -517,17 +516,17 @@ def test_all_find_a_full_gpu_at_once(two_gpus, tmp_path, expected, monkeypatch):
     assert all(was_alone(rows, name) for name in names)
 
 
-def test_no_place_in_time(two_gpus, tmp_path):
-    places = take(2)
+def test_no_slot_in_time(two_gpus, tmp_path):
+    slots = take(2)
     search = make_search(tmp_path / "log", n_jobs=2).set_params(timeout=1.0)
     with (
         joblib.parallel_config("threading"),
-        pytest.raises(TimeoutError, match="before a candidate was measured"),
+        pytest.raises(TimeoutError, match="before a candidate was evaluated"),
     ):
         search.fit(X, y)
     assert not (tmp_path / "log").exists()
-    for place in places:
-        place.give_back()
+    for slot in slots:
+        slot.give_back()
     with joblib.parallel_config("threading"):
         search.set_params(timeout=None).fit(X, y)
     assert set(search.cv_results_["error"]) == {None}
@@ -557,59 +556,3 @@ def test_the_device_is_no_part_of_what_is_found(two_gpus, tmp_path):
     assert not any("device" in column for column in search.cv_results_)
     used = [row[1] for row in read_log(tmp_path / "log")]
     assert used == ["cuda:0"] * 8 + ["auto"] * 2
-
-
-# Threads
-
-
-@pytest.fixture
-def eight_cores(monkeypatch):
-    n_threads = torch.get_num_threads()
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
-    torch.set_num_threads(8)
-    yield
-    torch.set_num_threads(n_threads)
-
-
-@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
-@pytest.mark.parametrize(("n_jobs", "expected"), [(1, "8"), (2, "4"), (3, "2")])
-def test_workers_that_inherit_threads_share_them(
-    backend, n_jobs, expected, eight_cores, tmp_path
-):
-    search = make_search(tmp_path / "log", n_jobs=n_jobs, n_iter=3, device="cpu")
-    with joblib.parallel_config(backend):
-        search.fit(X, y)
-    assert {row[3] for row in read_log(tmp_path / "log")} == {expected}
-    assert torch.get_num_threads() == 8
-
-
-def test_threads_are_given_back_after_an_error(eight_cores):
-    with joblib.parallel_config("threading", n_jobs=16):
-        threads = divided_threads(None)
-        threads.__enter__()
-        assert torch.get_num_threads() == 1
-        error = ZeroDivisionError()
-        assert not threads.__exit__(type(error), error, None)
-        assert torch.get_num_threads() == 8
-        torch.set_num_threads(1)
-        with divided_threads(2):
-            assert torch.get_num_threads() == 1
-
-
-def test_threads_without_torch(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch")
-    with joblib.parallel_config("threading"), divided_threads(2):
-        assert "torch" not in sys.modules
-
-
-def test_workers_of_loky_share_the_processors(tmp_path, monkeypatch):
-    """joblib tells them by the environment that they are started with."""
-    get_reusable_executor().shutdown(wait=True)
-    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
-        monkeypatch.delenv(name)
-    n_threads = torch.get_num_threads()
-    make_search(tmp_path / "log", n_jobs=2, n_iter=3, device="cpu").fit(X, y)
-    get_reusable_executor().shutdown(wait=True)
-    expected = str(max(1, joblib.cpu_count() // 2))
-    assert {row[3] for row in read_log(tmp_path / "log")} == {expected}
-    assert torch.get_num_threads() == n_threads

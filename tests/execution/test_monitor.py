@@ -1,10 +1,11 @@
-"""What a fit tells its trial, and hears from it."""
+"""The monitor of a fit."""
 
 import threading
 
 import pytest
 
-from sklearn_iis.execution._monitor import Monitor, current_monitor, monitored
+from sklearn_iis import current_monitor
+from sklearn_iis.execution._monitor import Monitor, monitored
 
 
 def test_there_is_a_monitor_only_where_a_fit_is_followed():
@@ -27,11 +28,20 @@ def test_there_is_a_monitor_only_where_a_fit_is_followed():
 
 def test_time_is_up_at_the_end():
     Monitor().check_time()
-    monitor = Monitor(end=0)
+    monitor = Monitor(seconds=-1)
     assert not monitor.late
     with pytest.raises(TimeoutError):
         monitor.check_time()
     assert monitor.late
+
+
+def test_the_time_may_be_limited_later():
+    monitor = Monitor()
+    monitor.limit(60)
+    monitor.check_time()
+    monitor.limit(-1)
+    with pytest.raises(TimeoutError):
+        monitor.check_time()
 
 
 def test_a_fit_is_told_to_stop_once_and_for_all():
@@ -55,3 +65,18 @@ def test_a_fit_is_told_to_stop_once_and_for_all():
 
 def test_without_anybody_to_ask_it_goes_on():
     assert not Monitor().end_epoch([{"epoch": 1}], 0.0)
+
+
+def test_a_storage_that_fails_stops_the_fit_and_is_not_its_fault():
+    def should_stop(epoch, score):
+        raise OSError("the disk is full")
+
+    monitor = Monitor(should_stop=should_stop)
+    assert monitor.end_epoch([{"epoch": 1}], 0.5)
+    assert not monitor.stopped
+    assert str(monitor.error) == "the disk is full"
+
+
+def test_a_pruner_that_fails_fails_the_fit():
+    with pytest.raises(ZeroDivisionError):
+        Monitor(should_stop=lambda epoch, score: 1 / 0).end_epoch([{}], 0.5)

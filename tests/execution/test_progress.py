@@ -3,12 +3,12 @@ import re
 
 import numpy as np
 import pytest
-from joblib import Parallel, delayed
 from rich.console import Console
 
 from sklearn_iis import IISSearchCV
 from sklearn_iis.execution import _progress as progress_module
 from sklearn_iis.execution._progress import StageProgress
+from sklearn_iis.execution._record import Record, Row
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 
@@ -33,40 +33,34 @@ def last_bars(stream):
     return [line for line in lines if "stage" in line]
 
 
+def make_row(*scores):
+    row = Row({}, n_splits=len(scores))
+    row.records = {
+        i: Record(score, error="why" if np.isnan(score) else None)
+        for i, score in enumerate(scores)
+    }
+    return row
+
+
 def test_a_bar_counts_candidates_and_knows_the_best():
-    with StageProgress(n_splits=2) as progress:
-        report = progress.add_stage("stage 0", 3)
+    with StageProgress() as progress:
+        advance = progress.add_stage("stage 0", 3)
         (task,) = progress._bars.tasks
         assert (task.completed, task.total, task.fields["best"]) == (0, 3, "-")
-        report({"x": 1}, 0.5)
-        assert task.completed == 0
-        report({"x": 1}, 0.25)
+        advance(make_row(0.5, 0.25))
         assert (task.completed, task.fields["best"]) == (1, "0.375")
-        report({"x": 2}, float("nan"))
-        report({"x": 2}, 0.75)
+        advance(make_row(float("nan"), 0.75))
         assert (task.completed, task.fields["best"]) == (2, "0.375")
+        advance(make_row(0.5, 0.75))
+        assert (task.completed, task.fields["best"]) == (3, "0.625")
 
 
-def test_a_bar_moves_while_workers_of_other_processes_run():
-    with StageProgress(n_splits=1) as progress:
-        report = progress.add_stage("stage 0", 4)
+def test_a_stage_may_have_no_number_of_candidates():
+    with StageProgress() as progress:
+        advance = progress.add_stage("stage 0", None)
+        advance(make_row(0.5))
         (task,) = progress._bars.tasks
-        completed = [
-            task.completed
-            for _ in Parallel(n_jobs=2, return_as="generator", pre_dispatch=1)(
-                delayed(report)({"x": i}, i / 8) for i in range(4)
-            )
-        ]
-    # Each evaluation is told before it is over, so no bar lags behind.
-    assert all(done > i for i, done in enumerate(completed))
-    assert (task.completed, task.fields["best"]) == (4, "0.375")
-
-
-def test_a_worker_without_a_way_home_goes_on():
-    progress = StageProgress(n_splits=1)
-    with progress:
-        report = progress.add_stage("stage 0", 4)
-    report({"x": 1}, 0.5)  # the listener is gone
+        assert (task.completed, task.total) == (1, None)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -95,12 +89,3 @@ def test_nothing_is_printed_unless_asked(capfd):
             FormulaClassifier(), SPACE, search=name, n_iter=8, cv=2, n_jobs=2
         ).fit(X, y)
     assert capfd.readouterr() == ("", "")
-
-
-def test_whatever_goes_wrong_with_a_bar_costs_no_score(monkeypatch):
-    def fail(*args):
-        raise EOFError
-
-    monkeypatch.setattr(progress_module, "send", fail)
-    search = IISSearchCV(FormulaClassifier(), SPACE, n_iter=4, cv=2, verbose=1)
-    assert np.isfinite(search.fit(X, y).cv_results_["mean_test_score"]).all()

@@ -6,8 +6,8 @@ from scipy.stats import loguniform
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import RandomizedSearchCV
 
-from sklearn_iis import IISSearchCV
-from sklearn_iis.inspection._fitted import get_stages, observe
+from sklearn_iis import IISSearchCV, SearchSpace
+from sklearn_iis.inspection._fitted import Stage, get_stages, observe
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 
@@ -91,6 +91,23 @@ def test_sizes_may_be_pairs():
     ).fit(X, y)
     observations = observe(get_stages(search), "score")
     assert observations.dimensions["size"].levels == ((1, 1), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (np.int64(8), "8"),
+        ((8, 16), "(8, 16)"),
+        (np.inf, "inf"),
+        ("caf\udce9\x07", r"caf\udce9\x07"),
+        (10**400, "1" + "0" * 20 + "..."),
+    ],
+)
+def test_any_size_has_a_short_label(size, text):
+    space = SearchSpace({"rate": loguniform(1e-4, 1)})
+    assert Stage(0, size, True, space, [], {}).label == text
+    assert Stage(1, size, False, space, [], {}).label == f"{text} (stage 1)"
+    assert Stage(2, None, True, space, [], {}).label == "stage 2"
 
 
 def test_failed_candidates_are_left_out_whatever_their_score():

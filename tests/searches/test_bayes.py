@@ -1,5 +1,6 @@
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from skopt.learning import ExtraTreesRegressor, GaussianProcessRegressor
 
 from sklearn_iis import PerLayer, SearchSpace
 from sklearn_iis.searches import StageBayesSearchCV, _bayes
+from sklearn_iis.space import distinct
 from sklearn_iis.testing import X, y
 from tests.searches.test_base import make_search
 
@@ -30,14 +32,14 @@ def test_trees_take_over_from_the_gaussian_process(monkeypatch):
         assert isinstance(result.models[-1], surrogate)
 
 
-def test_the_surrogate_learns_what_was_measured_and_the_worst_for_failures():
+@pytest.mark.filterwarnings("ignore:.*(failed|non-finite)")
+def test_the_surrogate_learns_the_scores_and_the_worst_for_failures():
     def scorer(estimator, X, y):
         if estimator.degree == 4:
             raise RuntimeError("four")
         return estimator.score(X, y)
 
-    with pytest.warns(UserWarning, match="non-finite"):
-        search = make_search("bayes", scorer=scorer, n_iter=22).fit(X, y)
+    search = make_search("bayes", scorer=scorer, n_iter=22, n_points=2).fit(X, y)
     (result,) = search.optimizer_results_
     # The last batch was not told, there was nothing left to propose.
     scores = search.cv_results_["mean_test_score"][:20]
@@ -54,16 +56,82 @@ def test_optimizer_kwargs_override_the_defaults():
     (result,) = search.optimizer_results_
     assert type(result.models[-1]).__name__ == "RandomForestRegressor"
     first = make_search("bayes", n_iter=15, optimizer_kwargs={"n_initial_points": 15})
-    drawn = first.fit(X, y).cv_results_["params"]
-    assert search.cv_results_["params"][:15] == drawn
+    assert search.candidates_[:15] == first.fit(X, y).candidates_
     assert first.optimizer_results_ == []
 
 
 @pytest.mark.parametrize("n_points", [1, 3, 8])
 def test_points_of_a_batch_differ(n_points):
     search = make_search("bayes", n_points=n_points, n_iter=24).fit(X, y)
-    candidates = search.cv_results_["params"]
-    assert len({tuple(codes.items()) for codes in candidates}) == 24
+    assert len(distinct(search.candidates_)) == 24
+
+
+def make_sampler(**settings):
+    """Return what a search has its candidates proposed by."""
+    kept = []
+
+    def stream(sampler, random_state, *, n_points):
+        kept.append(sampler)
+
+    search = make_search("bayes", **settings)
+    search.run(SimpleNamespace(stream=stream), np.random.RandomState(0))
+    assert search.optimizer_results_ == []
+    return kept[0]
+
+
+def test_by_default_candidates_are_proposed_one_by_one():
+    assert make_search("bayes").is_asynchronous
+    assert not make_search("bayes", n_points=3).is_asynchronous
+
+
+@pytest.mark.parametrize(("n_iter", "n_initial"), [(9, 3), (50, 10), (None, 10)])
+def test_the_first_candidates_are_drawn_at_random(n_iter, n_initial):
+    """Those that were told, and those under way, count among them."""
+    sampler = make_sampler(n_iter=n_iter)
+    drawn = sampler.space.sample(n_initial + 1, random_state=1)
+    for i in range(n_initial):
+        assert sampler.ask() is None
+        sampler.expect(drawn[i])
+        if i % 2:
+            sampler.tell(drawn[i], float("nan"))
+    # So are further ones as long as none has a score.
+    assert sampler.ask() is None
+    sampler.expect(drawn[-1])
+    sampler.tell(drawn[-1], 0.5)
+    assert sampler.ask() not in [None, *drawn]
+
+
+def test_the_kernel_is_kept_while_workers_wait():
+    sampler = make_sampler(n_iter=9)
+    for codes in sampler.space.sample(12, random_state=1):
+        sampler.tell(codes, codes["rate"])
+
+    proposals = [sampler.ask()]
+    (fitted,) = sampler.optimizer.models
+    proposals.append(sampler.ask())
+    (kept,) = sampler.optimizer.models
+    assert kept is not fitted
+    assert kept.kernel_ == fitted.kernel_
+    # With nobody waiting, it is fitted anew.
+    for codes, score in zip(proposals, (-2.0, 3.0), strict=True):
+        sampler.tell(sampler.space.active(codes), score)
+    sampler.ask()
+    (fitted_anew,) = sampler.optimizer.models
+    assert fitted_anew.kernel_ != fitted.kernel_
+
+
+def test_a_search_that_is_cut_short_has_the_result_of_its_surrogate():
+    def stream(sampler, random_state, *, n_points):
+        for codes in sampler.space.sample(5, random_state=1):
+            sampler.tell(codes, codes["rate"])
+        sampler.ask()
+        raise TimeoutError
+
+    search = make_search("bayes", n_iter=9)
+    with pytest.raises(TimeoutError):
+        search.run(SimpleNamespace(stream=stream), np.random.RandomState(0))
+    (result,) = search.optimizer_results_
+    assert len(result.x_iters) == 5
 
 
 LAYERED = {

@@ -1,5 +1,5 @@
 import warnings
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_iis import IISSearchCV, PerLayer, SearchSpace
 from sklearn_iis.searches import StageGridSearchCV
+from sklearn_iis.searches._grid import _Levels
 from sklearn_iis.testing import FormulaClassifier, X, y
 from tests.searches.test_base import make_search
 
@@ -29,7 +30,7 @@ def fit_silently(search):
 
 def levels_of(search):
     """The codes of each dimension, in their order."""
-    codes = search.cv_results_["params"]
+    codes = search.candidates_
     names = search.space.dimensions
     return {name: sorted({c[name] for c in codes if name in c}) for name in names}
 
@@ -46,7 +47,7 @@ def test_levels_are_the_middles_of_equal_cells():
     np.testing.assert_allclose(levels["rate"], [1 / 8, 3 / 8, 5 / 8, 7 / 8])
     assert levels["degree"] == [0, 2, 4, 6]
     assert levels["kind"] == [0, 1, 2]
-    assert len(search.cv_results_["params"]) == 4 * 4 * 3
+    assert len(search.candidates_) == 4 * 4 * 3
 
 
 @pytest.mark.parametrize("n_values", range(2, 12))
@@ -65,7 +66,7 @@ def test_levels_of_discrete_hyperparameters_are_distinct_and_symmetric(n_values)
 
 def test_levels_of_a_distribution_without_bounds_are_quantiles():
     search = make_grid({"rate": stats.norm(0.5, 0.01)}, n_iter=3).fit(X, y)
-    rates = [search.estimator.decode(c)["rate"] for c in search.cv_results_["params"]]
+    rates = [params["rate"] for params in search.cv_results_["params"]]
     expected = stats.norm(0.5, 0.01).ppf([1 / 6, 1 / 2, 5 / 6])
     np.testing.assert_allclose(rates, expected)
 
@@ -113,14 +114,14 @@ def test_number_of_levels_by_name():
 def test_the_finest_grid_that_fits(n_iter, expected):
     search = make_grid(PLAIN, n_iter=n_iter).fit(X, y)
     assert [len(levels) for levels in levels_of(search).values()] == expected
-    assert len(search.cv_results_["params"]) == np.prod(expected)
+    assert len(search.candidates_) == np.prod(expected)
 
 
 def test_every_candidate_with_its_own_layers_once():
     search = make_grid(LAYERS, n_iter=14, n_levels=2)
     assert search.n_evaluations == 2 + 2 * 2 * 2  # depths 1 and 3
     search = make_grid(LAYERS, n_iter=14, n_levels={"n_layers": 3, "widths": 2})
-    codes = search.fit(X, y).cv_results_["params"]
+    codes = search.fit(X, y).candidates_
     assert search.n_evaluations == len(codes) == 2 + 4 + 8
     found = [tuple(c.values()) for c in codes]
     expected = [
@@ -169,12 +170,12 @@ def test_what_the_budget_does_not_allow_is_held_with_a_warning():
         assert levels[name] == [middle[name]]
 
 
-def test_what_is_held_has_the_value_of_the_best_seed():
+def test_what_is_held_has_the_value_of_the_first_initial_candidate():
     space = SearchSpace({**PLAIN, **LAYERS})
     best = {"rate": 0.3, "degree": 6, "kind": 2, "n_layers": 0, "widths[0]": 9}
     other = space.sample(1, random_state=0)
-    search = fit_silently(make_grid(space, n_iter=6, seeds=[best, *other]))
-    candidates = search.cv_results_["params"]
+    search = fit_silently(make_grid(space, n_iter=6, initial_candidates=[best, *other]))
+    candidates = search.candidates_
     assert candidates[:2] == [best, *other]
     assert len(candidates) == 6
     for codes in candidates[2:]:
@@ -182,12 +183,12 @@ def test_what_is_held_has_the_value_of_the_best_seed():
         assert held.items() <= best.items()
 
 
-def test_nothing_fits_but_the_best_seed():
-    seeds = SearchSpace(PLAIN).sample(3, random_state=0)
-    search = fit_silently(make_grid(PLAIN, n_iter=3, seeds=seeds))
-    assert search.cv_results_["params"] == seeds
-    search = fit_silently(make_grid(PLAIN, n_iter=2, seeds=seeds))
-    assert search.cv_results_["params"] == seeds[:2]
+def test_nothing_fits_but_the_first_initial_candidate():
+    initial = SearchSpace(PLAIN).sample(3, random_state=0)
+    search = fit_silently(make_grid(PLAIN, n_iter=3, initial_candidates=initial))
+    assert search.candidates_ == initial
+    search = fit_silently(make_grid(PLAIN, n_iter=2, initial_candidates=initial))
+    assert search.candidates_ == initial[:2]
 
 
 def test_what_is_asked_to_be_held_is_held_without_a_warning():
@@ -196,12 +197,14 @@ def test_what_is_asked_to_be_held_is_held_without_a_warning():
     assert levels_of(search)["degree"] == [3]
 
 
-def test_seeds_on_the_grid_cost_nothing():
+def test_initial_candidates_on_the_grid_cost_nothing():
     space = {"degree": [1, 2, 3], "kind": ["a", "b"]}
-    seeds = SearchSpace(space).sample(2, random_state=0)
-    search = make_grid(space, n_iter=6, seeds=seeds, n_levels=3).fit(X, y)
-    assert search.cv_results_["params"][:2] == seeds
-    assert len(search.cv_results_["params"]) == 6
+    initial = SearchSpace(space).sample(2, random_state=0)
+    search = make_grid(space, n_iter=6, initial_candidates=initial, n_levels=3).fit(
+        X, y
+    )
+    assert search.candidates_[:2] == initial
+    assert len(search.candidates_) == 6
 
 
 def test_a_grid_too_large_is_an_error():
@@ -214,13 +217,15 @@ def test_a_grid_too_large_is_an_error():
     assert not hasattr(search, "cv_results_")
 
 
-def test_where_the_grid_takes_the_budget_the_last_seeds_go():
-    grid = make_grid(PLAIN, n_iter=27, n_levels=3).fit(X, y).cv_results_["params"]
+def test_where_the_grid_takes_the_budget_the_last_initial_candidates_go():
+    grid = make_grid(PLAIN, n_iter=27, n_levels=3).fit(X, y).candidates_
     others = SearchSpace(PLAIN).sample(2, random_state=0)
-    seeds = [others[0], grid[5], others[1]]
-    for n_iter, first in ((27, [grid[5]]), (28, seeds[:2]), (29, seeds)):
-        search = make_grid(PLAIN, n_iter=n_iter, n_levels=3, seeds=seeds).fit(X, y)
-        candidates = search.cv_results_["params"]
+    initial = [others[0], grid[5], others[1]]
+    for n_iter, first in ((27, [grid[5]]), (28, initial[:2]), (29, initial)):
+        search = make_grid(
+            PLAIN, n_iter=n_iter, n_levels=3, initial_candidates=initial
+        ).fit(X, y)
+        candidates = search.candidates_
         assert len(candidates) == n_iter
         assert candidates[: len(first)] == first
         assert all(codes in candidates for codes in grid)
@@ -232,7 +237,40 @@ def test_a_huge_grid_is_not_made_to_be_refused():
         make_grid(space, n_levels=10).check_budget()
 
 
-def test_a_late_stage_too_small_is_refused_before_anything_is_measured():
+def test_a_huge_grid_is_planned_at_once_and_made_as_it_is_needed():
+    initial = [{"rate": 0.25}, {"rate": 0.5}]
+    search = make_grid(RATE, n_iter=2_000_001, initial_candidates=initial)
+    batches = []
+    search.check_budget()
+    search.run(lambda c: batches.append(list(islice(c, 4))), None)
+    width = 1 / 1_999_999
+    ((first, second, *rest),) = batches
+    assert [first, second] == initial
+    np.testing.assert_allclose(
+        [codes["rate"] for codes in rest], [width / 2, width * 1.5]
+    )
+    assert search.n_evaluations == 2_000_000
+
+
+@pytest.mark.parametrize("space", [{"x": stats.uniform()}, {"x": list(range(37))}])
+@pytest.mark.parametrize("n", [1, 2, 5, 36, 37, 1000])
+def test_what_is_on_a_grid(space, n):
+    """Without looking through all levels."""
+    (dimension,) = SearchSpace(space).dimensions.values()
+    levels = _Levels(dimension, min(n, dimension.n_levels))
+    assert all(level in levels for level in levels)
+    others = [dimension.rvs(np.random.RandomState(i)) for i in range(50)]
+    assert [code in levels for code in others] == [code in [*levels] for code in others]
+    assert -1 not in levels
+    assert 38 not in levels
+
+
+def test_a_number_of_candidates_is_needed():
+    with pytest.raises(ValueError, match="needs a number of candidates"):
+        make_grid(PLAIN, n_iter=None, n_levels=2).check_budget()
+
+
+def test_a_late_stage_too_small_is_refused_before_anything_is_evaluated():
     class Untouchable(FormulaClassifier):
         def fit(self, X, y):
             raise AssertionError
@@ -268,9 +306,9 @@ def test_bad_numbers_of_levels(n_levels, message):
 
 def test_the_same_whatever_the_random_state_is():
     first, second = (
-        make_grid(PLAIN, n_iter=30, random_state=seed).fit(X, y) for seed in (0, 1)
+        make_grid(PLAIN, n_iter=30, random_state=state).fit(X, y) for state in (0, 1)
     )
-    assert first.cv_results_["params"] == second.cv_results_["params"]
+    assert first.candidates_ == second.candidates_
 
 
 def test_stages_have_finer_and_finer_grids():
@@ -282,7 +320,7 @@ def test_stages_have_finer_and_finer_grids():
         n_iter=27 + 3,
         search="grid",
         cv=2,
-        n_seeds=2,
+        n_promoted=2,
     )
     search.set_params(n_iter=(27, 29)).fit(X, y)
     first, second = (levels_of(stage)["rate"] for stage in search.stages_)

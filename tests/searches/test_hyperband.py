@@ -4,7 +4,8 @@ import math
 import pickle
 import threading
 from collections import Counter
-from itertools import pairwise
+from itertools import islice, pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer, SearchSpace
 from sklearn_iis.cnn._net import ImageClassifierNet
-from sklearn_iis.execution._trial import Trial, TrialScorer
 from sklearn_iis.searches import get_search
 
 SPACE = {"rate": loguniform(1e-4, 1)}
@@ -84,13 +84,8 @@ def score(estimator, X, y):
 
 def make_search(estimator=None, space=SPACE, **settings):
     space = SearchSpace(space)
-    return get_search("hyperband")(
-        Trial(estimator or Learner(), space),
-        space,
-        scoring=TrialScorer(score),
-        cv=SPLITS,
-        **settings,
-    )
+    settings = {"scoring": score, "cv": SPLITS, "refit": False} | settings
+    return get_search("hyperband")(estimator or Learner(), space, **settings)
 
 
 def plan(n_iter, **settings):
@@ -169,22 +164,23 @@ def test_resources_may_be_fractions():
     assert [[r for _, r in rungs] for rungs in brackets] == [[1 / 3, 1.0], [1.0]]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
 def test_the_best_are_promoted():
-    search = make_search(n_iter=25, random_state=0)
-    with pytest.warns(UserWarning, match="non-finite"):
-        results = search.fit(X, y).cv_results_
+    search = make_search(n_iter=25, refit=True, random_state=0)
+    results = search.fit(X, y).cv_results_
     rows = list(
         zip(
             results["bracket"],
             results["n_resources"],
-            (codes["rate"] for codes in results["params"]),
+            (params["rate"] for params in results["params"]),
             results["mean_test_score"],
             strict=True,
         )
     )
-    assert [codes["max_epochs"] for codes in results["params"]] == list(
+    assert [params["max_epochs"] for params in results["params"]] == list(
         results["n_resources"]
     )
+    assert [codes.keys() for codes in search.candidates_] == [{"rate"}] * len(rows)
     assert sorted(set(results["bracket"]), reverse=True) == [4, 3, 2, 1, 0]
     for bracket in range(1, 5):
         resources = sorted({r for b, r, _, _ in rows if b == bracket})
@@ -197,42 +193,70 @@ def test_the_best_are_promoted():
     assert search.best_params_["max_epochs"] == 81
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
 def test_what_failures_leave_goes_to_candidates_with_all_resources():
     """Their budget is not lost."""
     search = make_search(space={"rate": uniform(1e-6, 1.5e-3)}, n_iter=16)
-    with pytest.warns(UserWarning, match="non-finite"):
-        results = search.set_params(random_state=0).fit(X, y).cv_results_
+    results = search.set_params(random_state=0).fit(X, y).cv_results_
     spent = sum(results["n_resources"]) / 81
     assert 15 < spent <= 16 + 1e-9
     assert cost(search._make_brackets()) > spent - 16 / 81 * 80
     failed = np.isnan(results["mean_test_score"])
     assert failed.any()
-    for codes, fails in zip(results["params"], failed, strict=True):
+    for codes, fails in zip(search.candidates_, failed, strict=True):
         if fails:
-            rows = [c["rate"] for c in results["params"]].count(codes["rate"])
-            assert rows == 1
+            assert search.candidates_.count(codes) == 1
 
 
-def test_seeds_are_measured_first_and_may_be_promoted():
-    seeds = [{"rate": 1 / 3}, {"rate": 0.9}, {"rate": 1 / 3}]
+def test_initial_candidates_are_evaluated_first_and_may_be_promoted():
+    """Codes of layers beyond their depths do not matter."""
+    initial = [{"rate": 1 / 3, "layer": 9}, {"rate": 0.9}, {"rate": 1 / 3}]
     space = {"rate": loguniform(1e-3, 1)}
-    search = make_search(space=space, n_iter=9, seeds=seeds, random_state=0)
+    search = make_search(
+        space=space, n_iter=9, initial_candidates=initial, random_state=0
+    )
     results = search.fit(X, y).cv_results_
-    assert results["params"][:2] == [
-        {"rate": 1 / 3, "max_epochs": 9},
-        {"rate": 0.9, "max_epochs": 9},
+    rows = [
+        (codes["rate"], params["max_epochs"])
+        for codes, params in zip(search.candidates_, results["params"], strict=True)
     ]
-    assert {"rate": 1 / 3, "max_epochs": 81} in results["params"]
-    assert {"rate": 0.9, "max_epochs": 81} not in results["params"]
+    assert rows[:2] == [(1 / 3, 9), (0.9, 9)]
+    assert rows.count((1 / 3, 9)) == 1
+    assert (1 / 3, 81) in rows
+    assert (0.9, 81) not in rows
 
 
-def test_a_small_space_is_measured_with_all_resources():
+def test_candidates_are_drawn_as_they_are_needed():
+    search = make_search(n_iter=10**6)
+    drawn = []
+
+    class Enough(Exception):
+        pass
+
+    class Evaluate:
+        candidates = ()
+
+        def __call__(self, candidates, **settings):
+            drawn.extend(islice(candidates, 3))
+            raise Enough
+
+    with pytest.raises(Enough):
+        search.run(Evaluate(), np.random.RandomState(0))
+    assert drawn == search.space.sample(3, random_state=0)
+
+
+def test_a_number_of_candidates_is_needed():
+    with pytest.raises(ValueError, match="needs a number of candidates"):
+        make_search(n_iter=None).check_budget()
+
+
+def test_a_small_space_is_evaluated_with_all_resources():
     space = {"rate": [0.01, 0.1, 1.0]}
     search = make_search(space=space, n_iter=9, random_state=0)
     with pytest.warns(UserWarning, match="no more than 3 different candidates"):
         results = search.fit(X, y).cv_results_
-    full = [c["rate"] for c in results["params"] if c["max_epochs"] == 81]
-    assert sorted(full) == [0, 1, 2]
+    full = [p["rate"] for p in results["params"] if p["max_epochs"] == 81]
+    assert sorted(full) == [0.01, 0.1, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +273,7 @@ def test_a_small_space_is_measured_with_all_resources():
         ({"min_resources": 90}, "min_resources=90 must not be more than"),
     ],
 )
-def test_wrong_resources_are_told_before_anything_is_measured(settings, message):
+def test_wrong_resources_are_told_before_anything_is_evaluated(settings, message):
     search = make_search(**settings)
     with pytest.raises(ValueError, match=message):
         search.check_budget()
@@ -392,9 +416,11 @@ def test_only_candidates_that_may_be_promoted_are_kept(monkeypatch, tmp_path):
     kept = []
 
     class Spy(get_search("hyperband")):
-        def _measure(self, evaluate, candidates, n_resources, *, bracket):
+        def _evaluate_rung(self, evaluate, candidates, n_resources, *, bracket):
             kept.append((n_resources, len(list(tmp_path.rglob("*.pickle")))))
-            return super()._measure(evaluate, candidates, n_resources, bracket=bracket)
+            return super()._evaluate_rung(
+                evaluate, candidates, n_resources, bracket=bracket
+            )
 
     IISSearchCV(
         RandomForestClassifier(random_state=0),
@@ -409,26 +435,26 @@ def test_only_candidates_that_may_be_promoted_are_kept(monkeypatch, tmp_path):
     assert kept == [(1, 0), (3, 6), (9, 2), (3, 0), (9, 2), (9, 0), (9, 0)]
 
 
-def test_results_of_stages_are_handed_over_by_their_best_score():
-    """A candidate counts once, however often it was measured."""
+def test_candidates_are_promoted_by_their_best_score():
+    """Each counts once, however often it was evaluated."""
     search = IISSearchCV(
         Learner(),
         {"rate": loguniform(1e-3, 1)},
         sizes=(1, 2),
         size_param="max_epochs",
-        search="random",
+        keep=0.5,
+        margin=0,
+        floor=0,
     )
-    space = SearchSpace(search.space)
-    rows = [(0.2, 1, 0.1), (0.3, 1, 0.2), (0.4, 1, 0.3), (0.4, 3, 0.5), (0.4, 9, 0.6)]
+    rates = [0.2, 0.3, 0.4, 0.4, 0.4]
+    search.stages_ = [SimpleNamespace(candidates_=[{"rate": rate} for rate in rates])]
     results = {
-        "params": [{"rate": code, "max_epochs": r} for code, r, _ in rows],
-        "mean_test_score": np.array([score for *_, score in rows]),
+        "mean_test_score": np.array([0.1, 0.2, 0.3, 0.5, 0.6]),
+        "rank_test_score": np.array([5, 4, 3, 2, 1]),
         "error": np.full(5, None),
     }
-    narrowed, seeds = search.set_params(keep=0.5, margin=0, floor=0)._hand_over(
-        space, results
-    )
-    assert seeds == [{"rate": 0.4}, {"rate": 0.3}]
+    narrowed, promoted = search._promote(SearchSpace(search.space), results)
+    assert promoted == [{"rate": 0.4}, {"rate": 0.3}]
     assert narrowed.dimensions["rate"].low == 0.3
     assert narrowed.dimensions["rate"].high == 0.4
 
@@ -465,10 +491,12 @@ def test_callbacks_of_scikit_learn_are_not_kept(monkeypatch, tmp_path):
     kept = []
 
     class Spy(get_search("hyperband")):
-        def _measure(self, evaluate, candidates, n_resources, *, bracket):
+        def _evaluate_rung(self, evaluate, candidates, n_resources, *, bracket):
             for path in tmp_path.rglob("*.pickle"):
                 kept.append(pickle.loads(path.read_bytes()))
-            return super()._measure(evaluate, candidates, n_resources, bracket=bracket)
+            return super()._evaluate_rung(
+                evaluate, candidates, n_resources, bracket=bracket
+            )
 
     search = IISSearchCV(
         make_pipeline(StandardScaler(), RandomForestClassifier(random_state=0)),

@@ -1,9 +1,11 @@
 import logging
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from smac.runhistory import StatusType
 
 from sklearn_iis import PerLayer, SearchSpace
 from sklearn_iis.searches import StageSMACSearchCV, get_search
-from sklearn_iis.searches._base import Evaluation
 from sklearn_iis.searches._smac import _make_forest, _make_maximizer, make_config_space
+from sklearn_iis.space import distinct
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 from tests.searches.test_base import make_search
 
@@ -33,6 +35,32 @@ def with_single_depth():
     space = SearchSpace(SPACE)
     space._plain["n_layers"] = replace(space._plain["n_layers"], low=1, high=1)
     return space
+
+
+class Batches:
+    """An evaluator that notes batches; each candidate is better than the one before."""
+
+    worst = 0.0
+
+    def __init__(self, n_iter, stop_after=math.inf):
+        self.n_iter = n_iter
+        self.stop_after = stop_after
+        self.batches = []
+
+    @property
+    def candidates(self):
+        return [codes for batch in self.batches for codes in batch]
+
+    @property
+    def remaining(self):
+        return self.n_iter - len(self.candidates)
+
+    def __call__(self, candidates):
+        n_before = len(self.candidates)
+        if n_before == self.stop_after:
+            raise TimeoutError
+        self.batches.append(candidates)
+        return np.arange(n_before, len(self.candidates), dtype=float)
 
 
 @pytest.fixture
@@ -105,7 +133,7 @@ def test_conditions_are_those_of_the_space(space):
 
 def test_a_single_depth_is_left():
     search = make_search("smac", with_single_depth(), n_iter=6).fit(X, y)
-    for codes in search.cv_results_["params"]:
+    for codes in search.candidates_:
         assert [*codes] == ["rate", "degree", "kind", "widths[0]", "widths[1]"]
 
 
@@ -139,12 +167,14 @@ def test_candidates_are_those_of_smac(tmp_path):
         # Of means of nothing.
         warnings.simplefilter("ignore", RuntimeWarning)
         facade.optimize()
-    assert search.cv_results_["params"] == candidates
+    assert search.candidates_ == candidates
 
 
-def test_the_forest_is_that_of_smac():
-    scenario = Scenario(make_config_space(SearchSpace(SPACE)), n_trials=50, seed=3)
-    faster = {"n_jobs": 1, "max_leaf_nodes": 50}
+@pytest.mark.parametrize(("n_trials", "n_leaves"), [(1, 2), (50, 50), (10**9, 4096)])
+def test_the_forest_is_that_of_smac(n_trials, n_leaves):
+    config_space = make_config_space(SearchSpace(SPACE))
+    scenario = Scenario(config_space, n_trials=n_trials, seed=3)
+    faster = {"n_jobs": 1, "max_leaf_nodes": n_leaves}
     assert _make_forest(scenario).meta == Facade.get_model(scenario).meta | faster
 
 
@@ -155,39 +185,44 @@ def test_the_forest_is_that_of_smac():
         ({"n_iter": 34}, [10] + [2] * 12),
         ({"n_iter": 9, "n_initial": 4, "n_points": 3}, [4, 3, 2]),
         ({"n_iter": 3, "n_initial": 20}, [3]),
-        ({"n_iter": 6, "n_initial": 2, "n_seeds": 4}, [4, 2]),
+        ({"n_iter": 6, "n_initial": 2, "n_given": 4}, [4, 2]),
     ],
 )
 def test_initial_design_and_then_a_few_at_a_time(settings, sizes):
-    n_seeds = settings.pop("n_seeds", 1)
-    seeds = SearchSpace(SPACE).sample(n_seeds, random_state=7)
-    search = make_search("smac", seeds=seeds, **settings)
-    search.n_splits_ = 1
-    batches = []
-
-    def measure(candidates, **_):
-        batches.append(candidates)
-        return {"mean_test_score": np.arange(0.0, sum(map(len, batches)))}
-
-    search._search(Evaluation(search, measure, None), np.random.RandomState(0))
-    assert [len(batch) for batch in batches] == sizes
+    n_given = settings.pop("n_given", 1)
+    given = SearchSpace(SPACE).sample(n_given, random_state=7)
+    search = make_search("smac", initial_candidates=given, **settings)
+    evaluate = Batches(settings["n_iter"])
+    search.run(evaluate, np.random.RandomState(0))
+    assert [len(batch) for batch in evaluate.batches] == sizes
     # To the last digit, though a configuration rounds its values.
-    assert batches[0][:n_seeds] == seeds
+    assert evaluate.candidates[:n_given] == given
 
 
-def test_other_seeds_leave_the_sobol_points_the_same():
+def test_without_a_number_of_candidates_there_is_no_end():
+    evaluate = Batches(math.inf, stop_after=30)
+    with pytest.raises(TimeoutError):
+        make_search("smac", n_iter=None).run(evaluate, np.random.RandomState(0))
+    assert [len(batch) for batch in evaluate.batches] == [10] + [2] * 10
+
+
+def test_other_initial_candidates_leave_the_sobol_points_the_same():
     space = SearchSpace(SPACE)
     first, other = (
         make_search(
-            "smac", n_iter=5, n_initial=5, seeds=space.sample(2, random_state=seed)
+            "smac",
+            n_iter=5,
+            n_initial=5,
+            initial_candidates=space.sample(2, random_state=seed),
         ).fit(X, y)
         for seed in (1, 2)
     )
-    drawn, others = (search.cv_results_["params"] for search in (first, other))
+    drawn, others = first.candidates_, other.candidates_
     assert drawn[:2] != others[:2]
     assert drawn[2:] == others[2:]
 
 
+@pytest.mark.filterwarnings("ignore:.*(failed|non-finite)")
 @pytest.mark.parametrize("n_failures", [1, 5, 11])
 def test_what_failed_is_told_once_there_is_a_score(told, n_failures):
     calls = iter(range(12))
@@ -197,8 +232,9 @@ def test_what_failed_is_told_once_there_is_a_score(told, n_failures):
             raise RuntimeError("out of luck")
         return estimator.score(X, y)
 
-    with pytest.warns(UserWarning, match="non-finite"):
-        search = make_search("smac", scorer=scorer, n_iter=12, n_points=1).fit(X, y)
+    search = make_search("smac", scorer=scorer, n_iter=12, n_points=1)
+    with suppress(ValueError) if n_failures == 11 else nullcontext():
+        search.fit(X, y)
     scores = search.cv_results_["mean_test_score"]
     if n_failures == 11:
         assert np.isnan(scores).all()
@@ -206,18 +242,18 @@ def test_what_failed_is_told_once_there_is_a_score(told, n_failures):
         return
     assert len(told) == 12
     for i, (config, value) in enumerate(told):
-        codes = search.cv_results_["params"][i]
+        codes = search.candidates_[i]
         assert dict(config) == pytest.approx(codes, abs=1e-12)
         failed = np.isnan(scores[i])
         assert value.status == (StatusType.CRASHED if failed else StatusType.SUCCESS)
-        # The initial design, of four, is measured at once.
+        # The initial design, of four, is evaluated at once.
         known = scores[: max(i, 3, n_failures) + 1]
         assert value.cost == -(np.nanmin(known) if failed else scores[i])
 
 
 def test_codes_are_of_pythons_own_types():
     search = make_search("smac", n_iter=10).fit(X, y)
-    for codes in search.cv_results_["params"]:
+    for codes in search.candidates_:
         for name, code in codes.items():
             assert type(code) is (float if name == "rate" else int)
 
@@ -258,8 +294,25 @@ def test_it_logs_if_verbose(records, capsys):
 def test_what_smac_does_not_find_is_left_to_chance(n_initial):
     space = {"degree": stats.randint(1, 5), "kind": ["a", "b", "c"]}
     search = make_search("smac", space, n_iter=12, n_initial=n_initial).fit(X, y)
-    candidates = search.cv_results_["params"]
-    assert len({tuple(codes.items()) for codes in candidates}) == 12
+    assert len(distinct(search.candidates_)) == 12
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:.*(failed|non-finite)")
+def test_a_small_space_in_which_all_fail_has_an_end():
+    """SMAC would propose the same candidates again and again."""
+
+    def scorer(estimator, X, y):
+        raise RuntimeError("out of luck")
+
+    space = {"degree": stats.randint(1, 4), "kind": ["a", "b"]}
+    search = make_search("smac", space, scorer=scorer, n_iter=20)
+    with (
+        pytest.warns(UserWarning, match="no more than 6 different"),
+        pytest.raises(ValueError, match="Every candidate failed"),
+    ):
+        search.fit(X, y)
+    assert len(distinct(search.candidates_)) == 6
 
 
 @pytest.mark.parametrize("library", ["smac", "ConfigSpace"])
@@ -270,37 +323,30 @@ def test_the_extra_is_named_where_smac_is_missing(monkeypatch, library):
         get_search("smac")
 
 
-def test_seeds_at_the_ends_of_a_range_are_measured_as_they_are():
-    """ConfigSpace rounds the ends, so that a seed may lie outside."""
+def test_initial_candidates_at_the_ends_of_a_range_are_evaluated_as_they_are():
+    """ConfigSpace rounds the ends, so that a candidate may lie outside."""
     space = SearchSpace({"rate": stats.uniform()})
     ends = 0.3080493165343001, 0.5080493165343001
     space = space.narrow([{"rate": code} for code in ends], margin=0, floor=0)
-    seeds = [{"rate": code} for code in ends]
-    search = make_search("smac", space, n_iter=4, seeds=seeds).fit(X, y)
-    assert search.cv_results_["params"][:2] == seeds
+    given = [{"rate": code} for code in ends]
+    search = make_search("smac", space, n_iter=4, initial_candidates=given).fit(X, y)
+    assert search.candidates_[:2] == given
 
 
 CANDIDATES = """
 from sklearn_iis.searches import get_search
 from sklearn_iis import SearchSpace
-from sklearn_iis.execution._trial import Trial, TrialScorer
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
-space = SearchSpace(SPACE)
 search = get_search("smac")(
-    Trial(FormulaClassifier(), space),
-    space,
-    n_iter=18,
-    scoring=TrialScorer(lambda estimator, X, y: estimator.score(X, y)),
-    cv=2,
-    random_state=0,
+    FormulaClassifier(), SearchSpace(SPACE), n_iter=18, cv=2, random_state=0
 )
-print(search.fit(X, y).cv_results_["params"])
+print(search.fit(X, y).candidates_)
 """
 
 
 def test_candidates_do_not_depend_on_the_hashes_of_strings():
-    """They differ from process to process; what was killed goes on in another one."""
+    """They differ from process to process; a killed search resumes in another one."""
     first, second = (
         subprocess.run(
             [sys.executable, "-c", CANDIDATES],

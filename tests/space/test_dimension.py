@@ -167,3 +167,35 @@ def test_a_narrowed_range_has_the_scale_of_the_whole():
     narrowed = space.narrow([{"x": 0.5, "n": 50}], margin=0.1)
     assert is_log(narrowed.dimensions["x"])
     assert not is_log(narrowed.dimensions["n"])
+
+
+@pytest.mark.parametrize("bounds", [(0, 2**62), (-(2**61), 2**61), (1, 2**62 + 1)])
+def test_wide_integers_are_exact(bounds):
+    low, high = bounds
+    dimension = make_dimension("x", stats.randint(low, high))
+    n = high - low
+    for code in (0, 1, 2**53 + 1, n - 513, n - 2, n - 1):
+        assert dimension.decode(code) == low + code
+        assert dimension.encode(low + code) == code
+        assert dimension.clip(code) == code
+        narrowed = dimension.narrow([code], margin=0.0, floor=0.0)
+        assert narrowed.clip(code) == code
+    for seed in range(20):
+        code = dimension.rvs(seed)
+        assert dimension.clip(code) == code
+    assert not is_log(dimension)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "shown"),
+    [
+        ((0, 2**62 + 2), "(0, 4611686018427387905)"),
+        ((-(2**62), 2), "(-4611686018427387904, 1)"),
+        ((2**62, 2**62 + 2), "(4611686018427387904, 4611686018427387905)"),
+        ((0, 2**64), "(0, 18446744073709551616)"),
+    ],
+)
+def test_integers_that_are_not_exact_are_refused(bounds, shown):
+    with pytest.raises(ValueError, match=r"^x: the range .* is too wide") as error:
+        make_dimension("x", stats.randint(*bounds))
+    assert shown in str(error.value)

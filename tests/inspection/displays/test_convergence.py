@@ -312,7 +312,7 @@ def test_any_search_of_scikit_learn():
     assert display.legend_.get_title().get_text() == "search"
 
 
-def test_measurements_of_hyperband_count_one_by_one():
+def test_evaluations_of_hyperband_count_one_by_one():
     search = make_search(sizes=(1,), n_iter=5, search="hyperband")
     n_rows = len(search.cv_results_["params"])
     assert n_rows > 5
@@ -372,7 +372,7 @@ def test_not_fitted(search):
 
 
 def test_unknown_metric(search):
-    with pytest.raises(ValueError, match="metric='f1' was not measured"):
+    with pytest.raises(ValueError, match="no scores of metric='f1'"):
         ConvergenceDisplay.from_search(search, metric="f1")
 
 

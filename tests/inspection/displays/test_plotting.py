@@ -7,16 +7,19 @@ from matplotlib.colors import to_rgb
 from scipy import stats
 
 from sklearn_iis import SearchSpace
+from sklearn_iis.inspection._fitted import NothingToShowError
 from sklearn_iis.inspection.displays._plotting import (
-    as_error,
+    is_number,
+    plain,
     positions,
     score_label,
     series_styles,
     set_scale,
     short_names,
     stage_styles,
+    to_error,
 )
-from sklearn_iis.space import is_log
+from sklearn_iis.space import Discrete, is_log
 
 
 def dimension(values):
@@ -67,8 +70,8 @@ def test_names():
 
 def test_errors():
     values = np.array([0.75, np.nan, -1])
-    np.testing.assert_allclose(as_error(values, 0.8), [0.25, np.nan, 2])
-    np.testing.assert_allclose(as_error(values, 0), [-0.75, np.nan, 1])
+    np.testing.assert_allclose(to_error(values, 0.8), [0.25, np.nan, 2])
+    np.testing.assert_allclose(to_error(values, 0), [-0.75, np.nan, 1])
 
 
 def test_long_names_of_choices_do_not_touch():
@@ -78,6 +81,41 @@ def test_long_names_of_choices_do_not_touch():
     labels = ax.get_xticklabels()
     assert [t.get_text() for t in labels] == ["a" * 15 + "...", "b c", r"\$x + y\$"]
     assert {t.get_rotation() for t in labels} == {25}
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((-np.inf, 1.0, np.inf), ["-inf", "1.0", "inf"]),
+        ((1, 10**400), ["1", "1" + "0" * 14 + "..."]),
+    ],
+)
+def test_numbers_that_no_axis_can_show_are_choices(values, labels):
+    numbers = Discrete(values, True, 0, len(values) - 1)
+    assert not is_number(numbers)
+    assert positions(numbers, values[1:]).tolist() == list(range(1, len(values)))
+    _, ax = plt.subplots()
+    set_scale(ax.xaxis, numbers, values)
+    assert ax.get_xticks().tolist() == list(range(len(values)))
+    assert [text.get_text() for text in ax.get_xticklabels()] == labels
+    plt.close("all")
+
+
+def test_a_range_without_an_end_cannot_be_drawn():
+    endless = dimension(stats.pareto(0.01))
+    with pytest.raises(NothingToShowError, match=r"from 1\.0 to inf cannot be drawn"):
+        is_number(endless)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\x07b", "$x$", "two\r\x00"])
+def test_any_text_can_be_drawn(name):
+    figure, ax = plt.subplots()
+    set_scale(ax.xaxis, dimension([name, "b"]), [name, "b"])
+    ax.set_title(plain(name))
+    figure.canvas.draw()
+    escaped = name.encode("unicode_escape").decode().replace("$", r"\$")
+    assert ax.get_title() == ax.get_xticklabels()[0].get_text() == escaped
     plt.close("all")
 
 

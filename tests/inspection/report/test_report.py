@@ -14,7 +14,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from scipy.stats import loguniform, randint
+from scipy.stats import loguniform, pareto, randint, uniform
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -22,10 +23,11 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 import sklearn_iis
 from sklearn_iis import IISSearchCV
+from sklearn_iis.execution._text import UNPRINTABLE
 from sklearn_iis.inspection import hyperparameter_importance, write_report
 from sklearn_iis.inspection._fitted import NothingToShowError
 from sklearn_iis.inspection.displays._convergence import ConvergenceDisplay
-from sklearn_iis.inspection.displays._marginal_display import MarginalDisplay
+from sklearn_iis.inspection.displays._marginal import MarginalDisplay
 from sklearn_iis.inspection.report._text import make_score_format
 from sklearn_iis.testing import FormulaClassifier, X, y
 
@@ -199,7 +201,7 @@ def test_the_stages_are_those_of_the_search(search, page):
         *numbers, best, median, time = page.find_row(f"{stage}")
         assert numbers == [
             *(f"{n}" for n in (stage, size, rows.sum(), failed)),
-            f"{results['seed'][rows].sum()}",
+            f"{results['promoted'][rows].sum()}",
         ]
         assert float(best) == pytest.approx(np.nanmax(scores), abs=1e-4)
         expected = pytest.approx(np.nanmedian(scores), abs=1e-4)
@@ -373,7 +375,7 @@ def test_a_stage_with_few_candidates_leaves_the_others_their_plots(tmp_path):
 
 @pytest.mark.usefixtures("no_plots")
 def test_a_choice_that_is_not_the_highest_score_is_told(tmp_path):
-    search = make_small(sizes=(2, 2), select="last", n_iter=(5, 1), n_seeds=0)
+    search = make_small(sizes=(2, 2), select="last", n_iter=(5, 1), n_promoted=0)
     results = search.cv_results_
     assert search.best_index_ == 5
     assert results["mean_test_score"][5] < results["mean_test_score"].max()
@@ -424,7 +426,7 @@ def test_a_stage_of_a_search_is_told_in_its_units(tmp_path):
     stage = make_small().stages_[0]
     page = read(write_report(stage, tmp_path / "report.html"))
     index = stage.cv_results_["mean_test_score"].argmax()
-    best = stage.estimator.decode(stage.cv_results_["params"][index])
+    best = stage.cv_results_["params"][index]
     assert page.find_row("rate") == ["rate", f"{best['rate']:.4g}"]
     assert page.find_row("degree") == ["degree", f"{best['degree']}"]
 
@@ -487,7 +489,7 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
     ("search", "params", "error", "message"),
     [
         (make_search(), {}, NotFittedError, "not fitted"),
-        ("fitted", {"metric": "recall"}, ValueError, "'recall' was not measured"),
+        ("fitted", {"metric": "recall"}, ValueError, "no scores of metric='recall'"),
         ("fitted", {"random_state": "x"}, ValueError, "random_state"),
         ("fitted", {"title": 3}, ValueError, "title"),
         ("grids", {}, TypeError, "does not tell its space"),
@@ -506,33 +508,169 @@ def test_bad_input_is_told_before_anything_is_computed(
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("where", ["display", "replace"])
-def test_nothing_is_left_behind_by_an_error(where, tmp_path, monkeypatch):
+def test_nothing_is_left_behind_by_an_error(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("no space")
 
     path = tmp_path / "report.html"
     path.write_text("before")
-    if where == "display":
-        monkeypatch.setattr(ConvergenceDisplay, "plot", fail)
-    else:
-        monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
         write_report(make_small(), path)
     assert os.listdir(tmp_path) == ["report.html"]
     assert path.read_text() == "before"
 
 
-def test_a_section_that_cannot_be_made_says_why(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NothingToShowError("no <b>score</b>"), "No <b>score</b>."),
+        (OverflowError("too \x1b[1m large"), "OverflowError: too \\x1b[1m large."),
+    ],
+)
+def test_a_section_that_cannot_be_drawn_says_why(error, reason, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
-        raise NothingToShowError("no <b>score</b>")
+        raise error
 
     monkeypatch.setattr(ConvergenceDisplay, "from_search", fail)
     monkeypatch.setattr(MarginalDisplay, "plot", fail)
     search = make_small(n_iter=10)
     page = read(write_report(search, tmp_path / "report.html", random_state=0))
-    assert page.text.count("This cannot be shown. No <b>score</b>.") == 2
+    assert page.text.count(f"This cannot be shown. {reason}") == 2
     assert len(page.get_all("img")) == 2 + 1 + 1
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize(
+    "part", ["summarize", "describe_best", "describe_stages", "describe_ranges"]
+)
+def test_a_part_that_cannot_be_told_says_why(part, tmp_path, monkeypatch):
+    def fail(source):
+        raise ValueError("what is it?")
+
+    monkeypatch.setattr(f"sklearn_iis.inspection.report._write.{part}", fail)
+    page = read(write_report(make_small(), tmp_path / "report.html"))
+    assert page.text.count("ValueError: what is it?") == 1
+    assert "No candidate failed." in page.text
+
+
+# Values that cannot be drawn or written
+
+
+class AnythingClassifier(ClassifierMixin, BaseEstimator):
+    """Takes any value as `b`; its score is `a`."""
+
+    def __init__(self, a=1.0, b=None):
+        self.a = a
+        self.b = b
+
+    def fit(self, X, y):
+        return self
+
+    def score(self, X, y):
+        return self.a
+
+
+class Unwritable:
+    """A choice without a text."""
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+def make_any(b, a=None, **columns):
+    """A search over any values, with further columns of results."""
+    space = {"a": a or uniform(0, 1), "b": b}
+    search = RandomizedSearchCV(
+        AnythingClassifier(), space, n_iter=14, cv=2, refit=False, random_state=0
+    ).fit(X, y)
+    search.cv_results_ |= columns
+    return search
+
+
+UNWRITABLE = Unwritable()
+
+
+@pytest.mark.parametrize(
+    ("b", "texts"),
+    [
+        ([1.0, np.inf], ["1, inf"]),
+        ([-np.inf, 0.5, np.inf, 1e308], ["-inf, 0.5, 1e+308, inf"]),
+        (["auto", 10**400], [f"'auto', 1{'0' * 299} ... (401 characters)"]),
+        (["auto", 10**5000], ["'auto', <int that cannot be written: ValueError>"]),
+        (["caf\udce9.png", "ok.png"], [r"'caf\udce9.png', 'ok.png'"]),
+        (["\x00\x1b[31m", "\u202eb"], [r"'\x00\x1b[31m', '\u202eb'"]),
+        (
+            [UNWRITABLE, "b"],
+            ["<Unwritable that cannot be written: RuntimeError>, 'b'"],
+        ),
+        (["a" * 2_000_000, "b"], [f"'{'a' * 299} ... (2,000,002 characters), 'b'"]),
+    ],
+    ids=["inf", "infs", "huge", "huger", "surrogate", "control", "unwritable", "long"],
+)
+def test_any_value_is_told_and_drawn(b, texts, tmp_path):
+    path = write_report(make_any(b), tmp_path / "report.html", random_state=0)
+    page = read(path)
+    for text in texts:
+        assert ["b", text] in page.cells
+    # Two of convergence, two ranges, importance, two marginals, and a pair.
+    assert len(page.get_all("img")) == 8
+    assert "This cannot be shown" not in page.text
+    assert path.stat().st_size < 1_000_000
+    assert not UNPRINTABLE.search(path.read_text(encoding="utf-8"))
+
+
+def test_what_cannot_be_drawn_leaves_the_rest_of_the_page(tmp_path):
+    search = make_any(["b", "c"], a=pareto(0.01))
+    search.cv_results_["mean_test_score"] = np.linspace(0, 1, 14)
+    page = read(write_report(search, tmp_path / "report.html", random_state=0))
+    reason = "This cannot be shown. A range from 1.0 to inf cannot be drawn."
+    # The ranges, the marginals and the pair.
+    assert page.text.count(reason) == page.text.count("cannot be shown") == 3
+    assert len(page.get_all("img")) == 2 + 1
+
+
+def test_names_and_metrics_may_be_unprintable(tmp_path):
+    search = make_any(["b", "c"])
+    for old, new in (("a", "a\udce9"), ("b", "b\x07")):
+        search.param_distributions[new] = search.param_distributions.pop(old)
+        for params in search.cv_results_["params"]:
+            params[new] = params.pop(old)
+    for key in list(search.cv_results_):
+        column = search.cv_results_.pop(key)
+        search.cv_results_[key.replace("_test_score", "_test_\x1b$s$")] = column
+    page = read(write_report(search, tmp_path / "report.html", random_state=0))
+    assert r"validation score (\x1b$s$)" in page.text
+    assert page.find_row(r"a\udce9")
+    assert page.find_row(r"b\x07")
+    assert "This cannot be shown" not in page.text
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_long_errors_are_cut(tmp_path):
+    message = "\x1b[2J" + "x" * 20_000_000
+    errors = np.full(14, None)
+    errors[0] = f"Traceback\n{message}\nValueError: {message} end"
+    search = make_any(["b", "c"], error=errors)
+    path = write_report(search, tmp_path / "report.html")
+    assert path.stat().st_size < 50_000
+    page = read(path)
+    (quoted,) = page.get_texts("details")[-1:]
+    assert quoted.startswith(r"Traceback" + "\n" + r"\x1b[2Jxxx")
+    assert "... 10,000 of 40,000,035 characters are shown ..." in quoted
+    assert quoted.rstrip().endswith("x end")
+    assert len(quoted) < 10_100
+    heading = page.get_headings()[-1]
+    assert heading.startswith(r"ValueError: \x1b[2Jxxx")
+    assert heading.endswith(" ... (20,000,020 characters)")
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_only_texts_are_errors(tmp_path):
+    """A column of that name may hold anything in another search."""
+    search = make_any(["b", "c"], error=np.linspace(0, 1, 14))
+    text = read(write_report(search, tmp_path / "report.html")).text
+    assert "No candidate failed." in text
 
 
 # What belongs to the caller
@@ -550,8 +688,7 @@ def test_matplotlib_is_left_as_it_was(tmp_path, monkeypatch):
         plt.close(figure)
         with monkeypatch.context() as patch:
             patch.setattr(ConvergenceDisplay, "plot", None)
-            with pytest.raises(TypeError):
-                write_report(small, tmp_path / "a.html")
+            write_report(small, tmp_path / "a.html")
         assert dict(mpl.rcParams) == before[0]
     # The style of the caller is for the caller's plots.
     assert write_report(small, tmp_path / "c.html").read_bytes() == styled

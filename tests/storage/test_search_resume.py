@@ -1,50 +1,40 @@
-"""What a search leaves in the storage, and how another one goes on with it."""
+"""Whole searches that go on with their studies, and those that must not."""
 
-import math
-import os
 import pickle
+import re
 import shutil
 import time
-from datetime import timedelta
 
 import numpy as np
 import optuna
 import pytest
 import sklearn
 from joblib import parallel_config
-from joblib.externals.loky import get_reusable_executor
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.pruners import SuccessiveHalvingPruner
+from loky import get_reusable_executor
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
-from scipy.stats import expon, lognorm, loguniform, randint, uniform
+from scipy.stats import loguniform
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
-from sklearn.model_selection import KFold, PredefinedSplit, RepeatedKFold
+from sklearn.model_selection import (
+    KFold,
+    PredefinedSplit,
+    RepeatedKFold,
+    cross_val_score,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_iis import CNNClassifier, IISSearchCV
-from sklearn_iis.datasets import make_shapes
-from sklearn_iis.execution._records import Record
+from sklearn_iis import IISSearchCV
 from sklearn_iis.searches import SEARCHES
-from sklearn_iis.space import make_dimension
-from sklearn_iis.storage._studies import _to_attributes, _to_record, make_distribution
 from sklearn_iis.testing import SPACE, X, y
 from tests.resume_child import (
-    LOG,
     SIZES,
     LoggedClassifier,
     assert_same,
     finish,
     fit,
-    identify,
-    light_garbage,
+    identify_all,
     make_search,
     opened,
     read_finished,
@@ -52,273 +42,12 @@ from tests.resume_child import (
     read_studies,
     started,
 )
-from tests.servers import new_postgresql_database
 
-# A grid of few candidates holds most hyperparameters, and says so.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning"),
+    pytest.mark.usefixtures("few_garbage", "log"),
 ]
-STORAGES = {
-    "sqlite": lambda folder: f"sqlite:///{folder / 'search.db'}",
-    "journal": lambda folder: folder / "search.journal",
-    "postgresql": lambda folder: new_postgresql_database(),
-}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _light_garbage():
-    with light_garbage():
-        yield
-
-
-@pytest.fixture(params=STORAGES)
-def storage(request, tmp_path):
-    return STORAGES[request.param](tmp_path)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return tmp_path / "search.journal"
-
-
-@pytest.fixture(autouse=True)
-def log(tmp_path, monkeypatch):
-    """What is fitted is noted in a file."""
-    monkeypatch.setenv(LOG, str(tmp_path / "log"))
-
-
-@pytest.fixture
-def fits(tmp_path):
-    """Returns what was fitted since it was called the last time."""
-
-    def read_new():
-        new = read_log(tmp_path)[read_new.n_before :]
-        read_new.n_before += len(new)
-        return new
-
-    read_new.n_before = 0
-    return read_new
-
-
-def identify_all(results):
-    """The evaluations of all candidates, as in the log."""
-    return [
-        identify(LoggedClassifier().get_params() | params | {"split": split})
-        for params in results["params"]
-        for split in (0, 1)
-    ]
-
-
-# What is in the studies
-
-
-def test_a_study_a_stage_and_a_trial_an_evaluation(storage):
-    begin = time.time()
-    search = fit(make_search(storage=storage, study_name="mine"))
-    results = search.cv_results_
-    studies = read_studies(storage)
-    assert list(studies) == ["mine: stage 0", "mine: stage 1"]
-    with opened(storage) as reader:
-        for study in reader.get_all_studies():
-            assert study.directions == [StudyDirection.MAXIMIZE]
-            stage = int(study.study_name[-1])
-            assert study.user_attrs["size"] == str(SIZES[stage])
-    rows = iter(range(len(results["params"])))
-    for stage, trials in enumerate(studies.values()):
-        assert [t.number for t in trials] == list(range(len(trials)))
-        assert len(trials) == 2 * np.count_nonzero(results["stage"] == stage)
-        for row, *_ in zip(rows, trials[::2], strict=False):
-            for split in (0, 1):
-                trial = trials[2 * (row - 6 * stage) + split]
-                check_trial(trial, results, row, split)
-                assert begin - 1 < trial.datetime_start.timestamp()
-                assert trial.datetime_complete.timestamp() < time.time() + 1
-    states = {t.state for trials in studies.values() for t in trials}
-    assert states == {TrialState.COMPLETE, TrialState.FAIL}
-
-
-def check_trial(trial, results, row, split):
-    """Compare a trial with its candidate."""
-    params = dict(results["params"][row])
-    del params["size"]
-    for i, width in enumerate(params.pop("widths")):
-        params[f"widths[{i}]"] = width
-    assert trial.params == params
-    attributes = trial.user_attrs
-    assert attributes["split"] == split
-    seconds = attributes["seconds"]
-    assert 0 < seconds["fit"] < 60
-    assert 0 <= seconds["score"] < 60
-    assert trial.duration >= timedelta(0)
-    error, score = results["error"][row], results[f"split{split}_test_score"][row]
-    if error is None:
-        assert trial.state == TrialState.COMPLETE
-        assert trial.value == attributes["scores"] == score
-        assert "error" not in attributes
-    else:
-        assert trial.state == TrialState.FAIL
-        assert trial.value is None
-        assert np.isnan(float(attributes["scores"]))
-        assert np.isnan(score)
-        assert attributes["error"].startswith("Traceback (most recent call last)")
-        assert f"no fit with the rate {params['rate']}" in attributes["error"]
-
-
-def test_distributions_are_those_of_the_values(journal):
-    """The whole ranges, in all stages, so that a study can be compared with another."""
-    fit(make_search(storage=journal))
-    for trials in read_studies(journal).values():
-        for trial in trials:
-            shown = trial.distributions
-            assert set(shown) == set(trial.params)
-            rate = shown["rate"]
-            assert isinstance(rate, FloatDistribution)
-            assert rate.log
-            assert (rate.low, rate.high) == pytest.approx((1e-4, 1))
-            assert shown["degree"] == IntDistribution(1, 7)
-            assert shown["kind"] == CategoricalDistribution(["a", "b", "c"])
-            assert shown["n_layers"] == IntDistribution(1, 3)
-            assert shown["widths[0]"] == IntDistribution(2, 11)
-
-
-@pytest.mark.parametrize(
-    ("values", "shown"),
-    [
-        (uniform(2, 3), FloatDistribution(2, 5)),
-        (loguniform(0.5, 8), FloatDistribution(0.5, 8, log=True)),
-        (randint(3, 9), IntDistribution(3, 8)),
-        ([3, 4, 5], IntDistribution(3, 5)),
-        ([16, 32, 64], CategoricalDistribution([16, 32, 64])),
-        ([0.1, None], CategoricalDistribution([0.1, None])),
-        ([True, False], CategoricalDistribution([True, False])),
-        (["a", "b"], CategoricalDistribution(["a", "b"])),
-        ([(8, 16), (16,)], CategoricalDistribution(["[8, 16]", "[16]"])),
-        ([(8,), None], CategoricalDistribution(["[8]", None])),
-        (
-            [DecisionTreeClassifier(max_depth=1), DecisionTreeClassifier()],
-            CategoricalDistribution(
-                ["DecisionTreeClassifier(max_depth=1)", "DecisionTreeClassifier()"]
-            ),
-        ),
-        (
-            [(1, 2), "[1, 2]"],
-            CategoricalDistribution(["0: [1, 2]", "1: '[1, 2]'"]),
-        ),
-        ([accuracy_score], None),
-    ],
-    ids=[
-        *("uniform", "log", "randint", "range", "ints", "none", "bools", "strings"),
-        *("tuples", "tuple and none", "estimators", "repeated", "function"),
-    ],
-)
-def test_choices_are_shown_so_that_they_can_be_read(values, shown):
-    if shown is None:
-        shown = CategoricalDistribution(
-            ["sklearn.metrics._classification.accuracy_score"]
-        )
-    distribution = make_distribution(make_dimension("name", values))
-    assert type(distribution) is type(shown)
-    if isinstance(shown, FloatDistribution):
-        bounds = (distribution.low, distribution.high)
-        assert bounds == pytest.approx((shown.low, shown.high), rel=1e-3)
-        assert distribution.log == shown.log
-    else:
-        assert distribution == shown
-
-
-def test_several_metrics_and_train_scores(journal):
-    scoring = {"mean": lambda e, X, y: X.mean(), "rate": lambda e, X, y: e.rate}
-    settings = {
-        "scoring": scoring,
-        "refit": "rate",
-        "return_train_score": True,
-        "storage": journal,
-        "sizes": None,
-        "size_param": None,
-        "n_iter": 4,
-        "estimator": LoggedClassifier(),
-    }
-    results = fit(make_search(**settings)).cv_results_
-    (trials,) = read_studies(journal).values()
-    for i, trial in enumerate(trials):
-        row, split = divmod(i, 2)
-        for kind, scores in [
-            ("test", trial.user_attrs["scores"]),
-            ("train", trial.user_attrs["train_scores"]),
-        ]:
-            assert set(scores) == {"mean", "rate"}
-            for name, score in scores.items():
-                assert score == results[f"split{split}_{kind}_{name}"][row]
-        # That guides the search.
-        assert trial.value == trial.user_attrs["scores"]["rate"]
-    assert_same(fit(make_search(**settings)).cv_results_, results, times=True)
-
-
-def test_the_score_of_what_failed_may_be_a_number(journal, fits):
-    settings = {"error_score": -7.0, "storage": journal}
-    results = fit(make_search(**settings)).cv_results_
-    assert -7.0 in results["split0_test_score"]
-    fits()
-    failed = [
-        trial
-        for trials in read_studies(journal).values()
-        for trial in trials
-        if trial.state == TrialState.FAIL
-    ]
-    assert failed
-    for trial in failed:
-        assert trial.value is None
-        assert trial.user_attrs["scores"] == -7.0
-    assert_same(fit(make_search(**settings)).cv_results_, results, times=True)
-    assert fits() == []
-
-
-def test_the_resource_is_an_attribute(journal):
-    results = fit(make_search("hyperband", storage=journal)).cv_results_
-    resources = {str(resource) for resource in results["n_resources"]}
-    assert len(resources) == 2
-    assert resources == {
-        trial.user_attrs["max_epochs"]
-        for trials in read_studies(journal).values()
-        for trial in trials
-    }
-    assert sorted(read_finished(journal)) == sorted(identify_all(results))
-
-
-def test_the_epochs_of_a_network(journal):
-    """Validation accuracies are intermediate values; all else is the history."""
-    images, labels = make_shapes(40, size=8, n_classes=2, random_state=0)
-    search = IISSearchCV(
-        CNNClassifier(
-            n_filters=2,
-            max_epochs=3,
-            early_stopping=True,
-            validation_fraction=0.3,
-            random_state=0,
-        ),
-        {"learning_rate": loguniform(1e-3, 0.1)},
-        n_iter=2,
-        cv=2,
-        storage=journal,
-        random_state=0,
-        refit=False,
-    ).fit(images, labels)
-    (trials,) = read_studies(journal).values()
-    assert len(trials) == 4
-    for trial in trials:
-        history = trial.user_attrs["history"]
-        assert history["epoch"] == [1, 2, 3]
-        assert {"train_loss", "valid_loss", "valid_acc"} <= set(history)
-        scores = trial.intermediate_values
-        assert [scores[epoch] for epoch in (1, 2, 3)] == pytest.approx(
-            history["valid_acc"], abs=1e-6
-        )
-    again = pickle.loads(pickle.dumps(search)).fit(images, labels)
-    assert_same(again.cv_results_, search.cv_results_, times=True)
-
-
-# The same call again
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -440,20 +169,7 @@ def test_what_has_no_influence_may_differ(journal, fits):
     assert fits() == []
 
 
-# Another call
-
-
-def other_data(search):
-    search.fit(X + 1, y)
-
-
-def other_labels(search):
-    search.fit(X, 1 - y)
-
-
 REFUSED = {
-    "data": ({}, other_data, ["X was (20, 2) ", "and is (20, 2) "]),
-    "labels": ({}, other_labels, ["y was (20,) ", "and is (20,) "]),
     "splits": (
         {"cv": KFold(2, shuffle=True, random_state=0)},
         fit,
@@ -592,16 +308,64 @@ def test_a_study_of_somebody_else_is_refused(journal, fits):
     assert len(trials["other: stage 0"]) == 12
 
 
-def test_splits_that_cannot_be_told_apart_are_refused(journal):
-    """The same training samples, scored on others."""
+def test_splits_of_the_same_training_samples(journal, fits):
+    """They are scored on others, and told apart by their index."""
     rows = np.arange(20)
     cv = [(rows[:10], rows[10:15]), (rows[:10], rows[15:])]
-    with pytest.raises(ValueError, match="no two splits of cv may have the same"):
-        fit(make_search(cv=cv, storage=journal))
-    assert not journal.exists()
-    fit(make_search(cv=cv))
+    expected = fit(make_search(cv=cv)).cv_results_
+    first = fit(make_search(cv=cv, storage=journal)).cv_results_
+    assert_same(first, expected)
+    fits()
+    again = fit(make_search(cv=cv, storage=journal)).cv_results_
+    assert_same(again, first, times=True)
+    assert fits() == []
     for cv in (PredefinedSplit(y), RepeatedKFold(n_splits=2, n_repeats=2)):
         fit(make_search(cv=cv, storage=journal, study_name=type(cv).__name__))
+
+
+@pytest.mark.parametrize("change", ["X", "y"])
+def test_other_data_have_studies_of_their_own(change, journal, fits):
+    """They are found again; those of the first data stay as they were."""
+    other = (X + 1, y) if change == "X" else (X, 1 - y)
+    expected = fit(make_search(storage=journal)).cv_results_
+    own = make_search(storage=journal).fit(*other).cv_results_
+    fits()
+    names = list(read_studies(journal))
+    assert names[:2] == ["iis: stage 0", "iis: stage 1"]
+    assert re.fullmatch(r"iis: stage 0 #[0-9a-f]{8}", names[2])
+    assert names[3:] == [names[2].replace("stage 0", "stage 1")]
+    again = make_search(storage=journal).fit(*other).cv_results_
+    assert_same(again, own, times=True)
+    assert_same(fit(make_search(storage=journal)).cv_results_, expected, times=True)
+    assert fits() == []
+    assert list(read_studies(journal)) == names
+
+
+def test_other_data_with_another_setting_are_refused(journal):
+    fit(make_search(storage=journal))
+    with pytest.raises(ValueError, match="was begun by another call") as caught:
+        make_search(storage=journal, keep=0.5).fit(X + 1, y)
+    for words in ["X was (20, 2) ", "keep was 0.25 and is 0.5", "Other X and y alone"]:
+        assert words in str(caught.value)
+
+
+def test_nested_cross_validation(journal, fits):
+    """Each outer split has studies of its own, and the whole can be resumed."""
+    search = IISSearchCV(
+        LoggedClassifier(),
+        {"rate": loguniform(1e-3, 1)},
+        n_iter=2,
+        cv=2,
+        storage=journal,
+        random_state=0,
+    )
+    scores = cross_val_score(search, X, y, cv=3, error_score="raise")
+    assert np.isfinite(scores).all()
+    assert len(read_studies(journal)) == 3
+    n_fits = len(fits())
+    np.testing.assert_array_equal(cross_val_score(search, X, y, cv=3), scores)
+    assert n_fits == 15
+    assert len(fits()) == 3  # the best candidates, on all data of their outer splits
 
 
 def test_searches_of_two_names_share_a_storage(journal, fits):
@@ -615,9 +379,6 @@ def test_searches_of_two_names_share_a_storage(journal, fits):
     assert list(read_studies(journal)) == [
         *("a: stage 0", "a: stage 1", "b: stage 0", "b: stage 1")
     ]
-
-
-# More of the same
 
 
 def copy_journal(journal, name):
@@ -638,23 +399,23 @@ def interrupt(search, n_fits, folder, monkeypatch):
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_raised_budget_goes_on(search, journal, fits):
-    """What was measured is not measured again, and is part of the result."""
+    """Known evaluations are not made again, and are part of the result."""
     small, large = RAISED[search]
     first = fit(make_search(search, storage=journal, n_iter=small)).cv_results_
     known = fits()
     results = fit(make_search(search, storage=journal, n_iter=large)).cv_results_
     new = fits()
-    measured = identify_all(results)
-    assert len(set(measured)) == len(measured)
-    assert set(new) == set(measured) - set(known)
+    evaluated = identify_all(results)
+    assert len(set(evaluated)) == len(evaluated)
+    assert set(new) == set(evaluated) - set(known)
     assert len(set(new)) == len(new)
     if search in {"grid", "hyperband"}:
-        # A larger one is another plan: what was measured counts where it is part of it.
+        # A larger one is another plan: what is known counts where it is part of it.
         alone = fit(make_search(search, n_iter=large)).cv_results_
         assert_same(results, alone)
     else:
         assert np.bincount(results["stage"]).tolist() == list(large)
-        assert {e for e in identify_all(first) if "size=1" in e} <= set(measured)
+        assert {e for e in identify_all(first) if "size=1" in e} <= set(evaluated)
 
 
 @pytest.mark.parametrize("search", ["random", "tpe", "hyperband"])
@@ -706,9 +467,6 @@ def test_a_budget_can_be_raised_again_and_again(journal, fits):
         assert set(identify_all(results)) <= set(read_finished(journal))
 
 
-# Two at once
-
-
 @pytest.mark.parametrize("repeat", range(2))
 def test_the_same_search_twice_at_once(repeat, storage, tmp_path):
     """Both are right, and equal."""
@@ -749,73 +507,13 @@ def test_two_different_searches_at_once(repeat, storage, tmp_path):
 
 def test_a_run_killed_before_anything_was_noted_is_begun_anew(journal, monkeypatch):
     """A study that has nothing in it is as good as none."""
-    from sklearn_iis.storage import _studies
+    from sklearn_iis.storage import _resume
 
-    monkeypatch.setattr(_studies, "PATIENCE", 0.1)
+    monkeypatch.setattr(_resume, "PATIENCE", 0.1)
     with opened(journal) as reader:
         reader.create_new_study([StudyDirection.MAXIMIZE], "iis: stage 0")
     results = fit(make_search(storage=journal)).cv_results_
     assert_same(results, fit(make_search()).cv_results_)
-
-
-def test_no_trace_is_left_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    fit(make_search(storage="search.journal"))
-    assert sorted(os.listdir()) == ["log", "search.journal"]
-
-
-# What a review has found
-
-
-@pytest.mark.parametrize(
-    ("values", "kind"),
-    [
-        (expon(scale=0.01), FloatDistribution),
-        (lognorm(s=2), FloatDistribution),
-        (randint(0, 2**31 - 1), IntDistribution),
-        ([False, True], CategoricalDistribution),
-    ],
-)
-def test_any_hyperparameter_has_a_distribution(values, kind):
-    """Also what begins at 0 on a log scale, or has too many values to be listed."""
-    dimension = make_dimension("x", values)
-    distribution = make_distribution(dimension)
-    assert type(distribution) is kind
-    middle = dimension.decode(dimension.middle)
-    assert distribution._contains(distribution.to_internal_repr(middle))
-
-
-def test_scores_that_are_not_finite_come_back():
-    record = Record(scores={"a": math.inf, "b": -math.inf, "c": math.nan, "d": 0.5})
-    trial = optuna.create_trial(value=0.0, user_attrs=_to_attributes(record))
-    np.testing.assert_equal(_to_record(trial).scores, record.scores)
-
-
-def test_what_was_pruned_is_known_before_its_state_is():
-    """A worker may be killed between them."""
-    attributes = _to_attributes(Record(scores=0.5, pruned=True))
-    trial = optuna.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
-    assert _to_record(trial).pruned
-
-
-def test_the_pruner_is_left_as_it_was(journal):
-    pruner = SuccessiveHalvingPruner()
-    before = dict(vars(pruner))
-    images, labels = np.zeros((20, 4, 4), dtype=np.uint8), np.arange(20) % 2
-    search = IISSearchCV(
-        CNNClassifier(max_epochs=2, random_state=0),
-        {"learning_rate": loguniform(1e-3, 1)},
-        n_iter=3,
-        cv=2,
-        pruner=pruner,
-        storage=journal,
-        random_state=0,
-    )
-    first = search.fit(images, labels).cv_results_["mean_test_score"]
-    assert vars(pruner) == before
-    np.testing.assert_array_equal(
-        search.fit(images, labels).cv_results_["mean_test_score"], first
-    )
 
 
 def test_metadata_requests_are_compared(journal):

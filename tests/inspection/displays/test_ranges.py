@@ -94,7 +94,7 @@ def test_stages_are_rows_from_top_to_bottom(search):
     assert display.axes_[0].get_ylabel() == "size"
 
 
-def test_choices_have_a_bar_each_in_all_stages(search):
+def test_each_choice_has_a_bar_in_all_stages(search):
     display = RangesDisplay.from_search(search, names="kind")
     (ax,), (bars,) = display.axes_, display.bars_
     for bar in bars:
@@ -102,6 +102,17 @@ def test_choices_have_a_bar_each_in_all_stages(search):
         np.testing.assert_allclose(middles, [0, 1, 2])
     assert ax.get_xticks().tolist() == [0, 1, 2]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b", "c"]
+
+
+def test_many_choices_are_one_bar_with_some_of_their_names():
+    search = make_search(space={"kind": [f"{i:03d}" for i in range(500)]}, n_iter=6)
+    display = RangesDisplay.from_search(search)
+    (ax,), (bars,) = display.axes_, display.bars_
+    for bar in bars:
+        assert ends(bar) == (0, 499)
+    names = [text.get_text() for text in ax.get_xticklabels()]
+    assert names == [f"{i:03d}" for i in range(0, 500, 9)]
+    assert ax.get_xticks().tolist() == list(range(0, 500, 9))
 
 
 def test_all_of_a_bar_can_be_seen(search):
