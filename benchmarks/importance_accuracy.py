@@ -53,7 +53,8 @@ from unittest.mock import patch
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
-from sklearn_iis.inspection import _functional_anova, functional_anova
+from sklearn_iis.inspection import functional_anova
+from sklearn_iis.inspection.anova import _functional_anova
 from sklearn_iis.inspection.anova._fanova import fanova
 
 N_TREES = 64

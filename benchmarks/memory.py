@@ -9,8 +9,7 @@ images that it maps from a file. Memory is that of all processes of a run, each 
 shared out among those that map it (PSS): what is in memory only (anonymous and shared
 memory), and the pages of files besides, libraries and the map of the images, which the
 system drops when memory is short. `--engine dask` has Dask run the processes, and the
-scheduler in that of the search. `--no-file` writes no file of the images: joblib then
-copies them to /dev/shm, and Dask sends them as it does to other machines.
+scheduler in that of the search.
 
 It reads /proc, as Linux has it.
 """
@@ -116,22 +115,20 @@ def workers(engine, n_jobs):
         ):
             yield
     else:
-        from joblib.externals.loky import get_reusable_executor
+        import loky
 
         yield
         # The process would otherwise wait for them to end by themselves.
-        get_reusable_executor().shutdown(wait=True)
+        loky.get_reusable_executor().shutdown(wait=True)
 
 
-def search(path, n_jobs, engine, by_file):
+def search(path, n_jobs, engine):
     import numpy as np
     from scipy.stats import loguniform
     from sklearn.pipeline import Pipeline
 
-    from sklearn_iis import IISSearchCV, ImageResizer, _search
+    from sklearn_iis import IISSearchCV, ImageResizer
 
-    if not by_file:
-        _search.map_images = lambda images, n_jobs, directory: images
     images = np.load(path)
     samples = np.arange(len(images))
     half = len(images) // 2
@@ -163,14 +160,14 @@ def make_images(megabytes, path):
     images.flush()
 
 
-def compare(megabytes, n_jobs, *, engine="joblib", by_file=True):
+def compare(megabytes, n_jobs, *, engine="joblib"):
     """The peaks, and how much more than images and trainings the search takes."""
     with TemporaryDirectory() as folder:
         path = str(Path(folder, "images.npy"))
         make_images(megabytes, path)
         start, _ = measure(idle)
         training, _ = measure(train, path)
-        whole, seconds = measure(search, path, n_jobs, engine, by_file)
+        whole, seconds = measure(search, path, n_jobs, engine)
     training = training["memory"] - start["memory"]
     return {
         "training": training,
@@ -189,15 +186,12 @@ def main():
     parser.add_argument("--megabytes", type=float, default=400)
     parser.add_argument("--n-jobs", type=int, default=4)
     parser.add_argument("--engine", choices=["joblib", "dask"], default="joblib")
-    parser.add_argument("--no-file", action="store_true")
     args = parser.parse_args()
     print(
         f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
         f"load average {os.getloadavg()[0]:.1f}"
     )
-    found = compare(
-        args.megabytes, args.n_jobs, engine=args.engine, by_file=not args.no_file
-    )
+    found = compare(args.megabytes, args.n_jobs, engine=args.engine)
     print(
         f"images {args.megabytes:.0f} MB, a training {found['training']:.0f} MB; "
         f"search with n_jobs={args.n_jobs}: {found['memory']:.0f} MB in memory, "

@@ -10,7 +10,7 @@ time write as often as can be, and have to wait for each other. A storage is "sq
 
 python benchmarks/overhead.py --storage sqlite journal --candidates 300 --n-jobs 1 2
 
-What it takes to read all of a finished search instead of measuring it again, in worker
+What it takes to read all of a finished search instead of evaluating it again, in worker
 processes that are started for it:
 
 python benchmarks/overhead.py --storage sqlite journal --replay 1500 --n-jobs 1 2
@@ -26,8 +26,8 @@ import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import loky
 import numpy as np
-from joblib.externals.loky import get_reusable_executor
 from scipy.stats import loguniform, randint
 from sklearn.base import BaseEstimator
 
@@ -111,7 +111,7 @@ def time_replay(storage, n_candidates, n_jobs):
     with TemporaryDirectory() as folder:
         where = locate(storage, folder)
         first = time_search(n_candidates, n_jobs=max(n_jobs, 2), **where)
-        get_reusable_executor().shutdown(wait=True)
+        loky.get_reusable_executor().shutdown(wait=True)
         return first, time_search(n_candidates, n_jobs=n_jobs, **where)
 
 

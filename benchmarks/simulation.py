@@ -2,11 +2,11 @@
 
 python -m benchmarks.simulation --search random --workers 1000 --candidates 100000
 
-The workers are simulated with a virtual clock, behind joblib: an evaluation takes no
-time but says how long it would take, its task is pickled when it is sent to a worker,
-and its result unpickled when it would be done. All else is real: the search, its
-proposals, scikit-learn and joblib. For what they take of real time the process of the
-search is busy on the virtual clock too, so that results have to wait for it.
+The workers have a simulated clock: an evaluation lasts as long as the hyperparameter
+`duration` says, though it takes no time; its task is pickled when it is sent to a
+worker, and its record unpickled when it would be done. All else is real: the search,
+its proposals, its scheduler. For what these take of real time the process of the search
+is busy on the simulated clock too, so that records have to wait for it.
 """
 
 import argparse
@@ -18,23 +18,19 @@ import platform
 import resource
 import time
 from collections import deque
+from concurrent.futures import Future
 from itertools import count
-from typing import ClassVar
+from unittest.mock import patch
 
 import cloudpickle
 import numpy as np
-from joblib import parallel_config, register_parallel_backend
-from joblib._parallel_backends import (
-    FallbackToBackend,
-    ParallelBackendBase,
-    SequentialBackend,
-)
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator
 
 from benchmarks.workers import measure_busy
-from sklearn_iis import IISSearchCV, PerLayer
-from sklearn_iis.execution import _tickets
+from sklearn_iis import IISSearchCV, PerLayer, _plan
+from sklearn_iis.execution import _executors
+from sklearn_iis.execution._scheduler import Scheduler
 
 SPREAD = 10
 
@@ -48,7 +44,7 @@ SPACE = {
 
 
 class Simulated(BaseEstimator):
-    """It learns nothing, says how long that takes, and scores by a formula."""
+    """It learns nothing, and scores by a formula."""
 
     def __init__(
         self,
@@ -57,19 +53,14 @@ class Simulated(BaseEstimator):
         dropout=0.0,
         n_layers=1,
         n_filters=(8,),
-        size=1,
-        unit=1.0,
     ):
         self.duration = duration
         self.learning_rate = learning_rate
         self.dropout = dropout
         self.n_layers = n_layers
         self.n_filters = n_filters
-        self.size = size
-        self.unit = unit
 
     def fit(self, X, y=None):
-        SimulatedBackend.last_duration = self.unit * self.duration
         return self
 
     def score(self, X, y=None):
@@ -77,112 +68,119 @@ class Simulated(BaseEstimator):
         return -rate - abs(self.n_layers - 3) - (self.dropout - 0.3) ** 2
 
 
-class SimulatedBackend(ParallelBackendBase):
-    """Workers of a virtual clock, which is that of the process of the search, too."""
+class SimulatedPool:
+    """Workers of a simulated clock, which is that of the process of the search, too.
 
-    # What the evaluation that ran last says of itself.
-    last_duration = 0.0
+    Parameters
+    ----------
+    n_workers : int
+        How many.
 
-    # Of the last call, in seconds: the clock, and when each evaluation began and ended.
-    now = 0.0
-    times: ClassVar[list] = []
+    unit : float
+        Seconds of an evaluation whose `duration` is 1.
+    """
 
-    # What real workers would take of a processor for the evaluations, in seconds.
-    worker_seconds = 0.0
-
-    def effective_n_jobs(self, n_jobs):
-        return n_jobs
-
-    def configure(self, n_jobs=1, parallel=None, **kwargs):
-        if n_jobs == 1:
-            # A forest, for instance, that proposes candidates.
-            raise FallbackToBackend(SequentialBackend(self.nesting_level))
-        cls = type(self)
-        cls.now, cls.times, cls.worker_seconds = 0.0, [], 0.0
-        self.parallel = parallel
-        self.n_jobs = n_jobs
+    def __init__(self, n_workers, unit):
+        self.n_workers = n_workers
+        self.unit = unit
+        self.now = 0.0  # the clock, in seconds
+        self.times = []  # when each evaluation began and ended
+        self.worker_seconds = 0.0  # of a processor, for the evaluations
         self._order = count()
         self._waiting = deque()
         self._running = []
         self._real = time.perf_counter()
-        return n_jobs
 
-    def submit(self, func, callback=None):
-        job = {"is_done": False}
-        task = cloudpickle.dumps(func), job, callback
-        self._spend()
-        if len(self._running) < self.n_jobs:
-            self._begin(task)
+    def submit(self, function, *arguments):
+        """Send a task to a worker that is free, or have it wait for one."""
+        future = Future()
+        call = cloudpickle.dumps((function, arguments))
+        self.spend()
+        if len(self._running) < self.n_workers:
+            self._begin(call, future)
         else:
-            self._waiting.append(task)
-        return job
+            self._waiting.append((call, future))
+        return future
 
-    def retrieve_result(self, job, timeout=None):
-        cls = type(self)
-        while not job["is_done"]:
-            (end, _), result, done, callback = heapq.heappop(self._running)
-            self._spend()
-            # It has been there for a while if the process of the search was busy.
-            cls.now = max(cls.now, end)
-            if self._waiting:
-                self._begin(self._waiting.popleft())
-            done.update(result=pickle.loads(result), is_done=True)
-            callback(done)
-        return job["result"]
+    def end_next(self):
+        """End the evaluation that is the first to be done."""
+        self.spend()
+        end, _, future, record = heapq.heappop(self._running)
+        # It has been there for a while if the process of the search was busy.
+        self.now = max(self.now, end)
+        if self._waiting:
+            self._begin(*self._waiting.popleft())
+        future.set_result(pickle.loads(record))
 
-    def _begin(self, task):
-        """Have a worker begin with a task that was pickled."""
-        cls = type(self)
-        task, job, callback = task
-        result = self._work(task)
-        event = cls.now + cls.last_duration, next(self._order)
-        cls.times.append((cls.now, event[0]))
-        heapq.heappush(self._running, (event, result, job, callback))
+    def spend(self):
+        """Let what the search has taken since pass on the simulated clock."""
+        real = time.perf_counter()
+        self.now += real - self._real
+        self._real = real
+
+    def _begin(self, call, future):
+        start = time.process_time()
+        function, (deadline, load, task, *further) = pickle.loads(call)
+        end = self.now + self.unit * load().decode(task)["duration"]
+        record = pickle.dumps(function(deadline, load, task, *further))
+        self.worker_seconds += time.process_time() - start
+        self.times.append((self.now, end))
+        heapq.heappush(self._running, (end, next(self._order), future, record))
         # What the worker takes is no time of the process of the search.
         self._real = time.perf_counter()
 
-    def _spend(self):
-        """Let what the search has taken since pass on the virtual clock."""
-        real = time.perf_counter()
-        type(self).now += real - self._real
-        self._real = real
 
-    def _work(self, task):
-        """Run a task as if in another process, where no search listens to scores."""
-        listeners = dict(_tickets._listeners)
-        _tickets._listeners.clear()
-        start = time.process_time()
-        try:
-            return pickle.dumps(pickle.loads(task)())
-        finally:
-            type(self).worker_seconds += time.process_time() - start
-            _tickets._listeners.update(listeners)
+class SimulatedExecutor(_executors.ProcessExecutor):
+    """Runs evaluations in a simulated pool."""
+
+    def __init__(self, pool):
+        self.pool = pool
+        super().__init__(pool.n_workers, None)
+
+    def _start(self):
+        return self.pool
+
+    def close(self, *, kill=False):
+        """Do nothing."""
 
 
-register_parallel_backend("simulated", SimulatedBackend)
+class SimulatedScheduler(Scheduler):
+    """Lets the simulated clock go on whenever there is nothing to do but wait."""
+
+    def _collect(self):
+        self.executor.pool.end_next()
+        super()._collect()
 
 
 def run(search, n_workers, n_iter, unit, search_params=None):
     """What a search of one stage takes: a dict of numbers."""
+    return simulate(search, SimulatedPool(n_workers, unit), n_iter, search_params)
+
+
+def simulate(search, pool, n_iter, search_params=None):
+    """What a search of one stage takes on a simulated pool: a dict of numbers."""
     staged = IISSearchCV(
-        Simulated(unit=unit),
+        Simulated(),
         SPACE,
         search=search,
         search_params=search_params,
         n_iter=n_iter,
         cv=[(np.arange(5), np.arange(5, 10))],
-        n_jobs=n_workers,
+        n_jobs=pool.n_workers,
         refit=False,
         random_state=0,
     )
     start = time.process_time()
-    with parallel_config("simulated"):
+    with (
+        patch.object(_executors, "make_executor", lambda _: SimulatedExecutor(pool)),
+        patch.object(_plan, "Scheduler", SimulatedScheduler),
+    ):
         staged.fit(np.zeros((10, 1)))
-    seconds = time.process_time() - start - SimulatedBackend.worker_seconds
+    seconds = time.process_time() - start - pool.worker_seconds
     return {
         "ms_a_candidate": 1000 * seconds / n_iter,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "busy": measure_busy(np.array(SimulatedBackend.times), n_workers),
+        "busy": measure_busy(np.array(pool.times), pool.n_workers),
         "best": staged.cv_results_["mean_test_score"].max(),
     }
 

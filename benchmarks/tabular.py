@@ -5,7 +5,7 @@ Each search has the same number of candidates, at random, and the same split:
 - "full size": a single stage with all components;
 - "IIS": over a quarter, a half and all of the components;
 - "narrowing only": the same stages, all of them with all components;
-- "full size, time of IIS": of "full size", what had been measured when "IIS" was at its
+- "full size, time of IIS": what had been evaluated of "full size" when "IIS" was at its
   end. If that was later, it goes on, with a quarter more candidates at most;
 - "components searched": a single stage, with the three numbers of components as values
   of one more hyperparameter.
@@ -172,7 +172,7 @@ def score(estimator, X, y):
 
 
 def run_search(pipe, space, sizes, n_iter, train, seed):
-    """Return the candidates of a search, a row each, in the order of measurement."""
+    """Return the candidates of a search, a row each, in their order."""
     search = IISSearchCV(
         pipe,
         space,

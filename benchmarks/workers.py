@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from joblib import parallel_config
 from scipy.stats import loguniform, uniform
 from sklearn.base import BaseEstimator
 
@@ -90,23 +90,31 @@ def choose_settings(search, n_workers, synchronous):
 def run(search, n_workers, n_iter, unit, *, synchronous=False, backend="loky", seed=0):
     """The busy part of the workers' time, and how many seconds the search took."""
     with TemporaryDirectory() as folder, parallel_config(backend):
+        start_workers(n_workers, folder)
         log = Path(folder, "log")
-        staged = IISSearchCV(
+        staged = make_search(
             Sleeper(unit=unit, log=str(log)),
-            SPACE,
+            n_workers,
             search=search,
             search_params=choose_settings(search, n_workers, synchronous),
             n_iter=n_iter,
-            cv=[(np.arange(5), np.arange(5, 10))],
-            n_jobs=n_workers,
-            refit=False,
             random_state=seed,
         )
-        start_workers(n_workers, folder)
         start = time.perf_counter()
         staged.fit(np.zeros((10, 1)))
         seconds = time.perf_counter() - start
         return measure_busy(np.loadtxt(log), n_workers), seconds
+
+
+def make_search(estimator, n_workers, **settings):
+    return IISSearchCV(
+        estimator,
+        SPACE,
+        cv=[(np.arange(5), np.arange(5, 10))],
+        n_jobs=n_workers,
+        refit=False,
+        **settings,
+    )
 
 
 def start_workers(n_workers, folder):
@@ -114,17 +122,34 @@ def start_workers(n_workers, folder):
 
     A worker that is first waits for the others, so that each gets one task.
     """
-    Parallel(n_jobs=n_workers, pre_dispatch="all", batch_size=1)(
-        delayed(wait_for_others)(Sleeper(log=os.devnull), folder, n_workers)
-        for _ in range(n_workers)
-    )
+    waiter = Waiter(unit=0.0, log=os.devnull, folder=folder, n_workers=n_workers)
+    make_search(waiter, n_workers, n_iter=n_workers).fit(np.zeros((10, 1)))
 
 
-def wait_for_others(sleeper, folder, n_workers):
-    Path(folder, f"started-{uuid.uuid4().hex}").touch()
-    IISSearchCV(sleeper, {"a": uniform()}, n_iter=1)  # and so it is imported
-    while len(list(Path(folder).glob("started-*"))) < n_workers:
-        time.sleep(0.1)
+class Waiter(Sleeper):
+    """It waits until as many fits have begun as there are workers."""
+
+    def __init__(
+        self,
+        duration=1.0,
+        a=0.0,
+        b=0.0,
+        c=0.0,
+        d=0.0,
+        unit=1.0,
+        log=None,
+        folder=None,
+        n_workers=1,
+    ):
+        super().__init__(duration, a, b, c, d, unit, log)
+        self.folder = folder
+        self.n_workers = n_workers
+
+    def fit(self, X, y=None):
+        Path(self.folder, f"started-{uuid.uuid4().hex}").touch()
+        while len(list(Path(self.folder).glob("started-*"))) < self.n_workers:
+            time.sleep(0.1)
+        return super().fit(X, y)
 
 
 def main():

@@ -324,7 +324,7 @@ class Results:
         search.sizes_ = self.sizes
         search.spaces_ = [space] * len(tables)
         search.stages_ = [
-            Bunch(cv_results_={"params": [space.encode(p) for p in self.params(one)]})
+            Bunch(candidates_=[space.encode(params) for params in self.params(one)])
             for one in tables
         ]
         failed = table["failed"].to_numpy() == 1

@@ -13,7 +13,8 @@ SEARCHES = ("random", "tpe", "smac", "genetic", "bayes")
 
 # An arm without narrowing: ranges with this margin on either side stay whole.
 WHOLE_RANGES = {"margin": 1.0}
-NO_SEEDS = {"n_seeds": 0}
+# An arm that hands on ranges, but no candidates.
+NO_PROMOTION = {"n_promoted": 0}
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def describe_values(values):
 
 
 def compare(sizes, n_iter, further_sizes=()):
-    """Return the arms that tell cheap images, narrowing and seeds apart.
+    """Return the arms that tell cheap images, narrowing and promotion apart.
 
     By random search, each size is searched alone besides, also `further_sizes`: what
     matters at which size is told by candidates of the whole space.
@@ -129,7 +130,7 @@ def compare(sizes, n_iter, further_sizes=()):
         "IIS": Arm(sizes, n_iter),
         "narrowing": Arm((full_size,) * len(sizes), n_iter),
         "seeds only": Arm(sizes, n_iter, WHOLE_RANGES),
-        "ranges only": Arm(sizes, n_iter, NO_SEEDS),
+        "ranges only": Arm(sizes, n_iter, NO_PROMOTION),
     }
     return arms | {
         f"only {size} px": Arm((size,), (total,), searches=("random",))
@@ -145,8 +146,8 @@ def compare_rules(sizes, n_iter, wide):
         "keep 0.5": {"keep": 0.5},
         "margin 0": {"margin": 0.0},
         "no narrowing": WHOLE_RANGES,
-        "no seeds": NO_SEEDS,
-        "6 seeds": {"n_seeds": 6},
+        "no seeds": NO_PROMOTION,
+        "6 seeds": {"n_promoted": 6},
         "regularisation wide": {"size_dependent": ["cnn__n_conv_layers", *wide]},
     }
     return {name: Arm(sizes, n_iter, changed) for name, changed in settings.items()}

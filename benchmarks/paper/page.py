@@ -79,7 +79,7 @@ def describe(results):
     evaluations = results.evaluations
     handed_over = evaluations[evaluations["arm"] == IIS]
     last = handed_over["stage"] == handed_over["stage"].max()
-    n_seeds = handed_over[last].groupby(JOB)["seed"].sum()
+    n_promoted = handed_over[last].groupby(JOB)["promoted"].sum()
     at_most = evaluations["epochs"] == experiment.network["max_epochs"]
     return {
         "date": about["date"],
@@ -90,7 +90,7 @@ def describe(results):
         "budgets": ", ".join(map(str, iis.n_iter)),
         "total": sum(iis.n_iter),
         "last_budget": iis.n_iter[-1],
-        "last_seeds": n_seeds.median().astype(int),
+        "last_promoted": n_promoted.median().astype(int),
         "n_repeats": results.n_repeats,
         "n_runs": len(results.runs()),
         "n_pairs": len(results.final_errors()),
@@ -165,7 +165,7 @@ def claim_arms(results):
     final, seconds = results.final_errors(), results.seconds()
     narrowing = Difference.between(final["narrowing"], final[REFERENCE])
     cheap = Difference.between(final[IIS], final["narrowing"])
-    seeds = Difference.between(final[IIS], final["ranges only"])
+    promotion = Difference.between(final[IIS], final["ranges only"])
     ranges = Difference.between(final[IIS], final["seeds only"])
     time = Difference.between(100 * seconds["narrowing"] / seconds[REFERENCE], 100)
     return {
@@ -174,8 +174,8 @@ def claim_arms(results):
         "narrowing_time": signed(time, PERCENT, " %"),
         "cheap_error": signed(cheap),
         "cheap_interval": interval(cheap),
-        "seeds_verdict": judge(seeds, -1),
-        "seeds_error": signed(seeds),
+        "promotion_verdict": judge(promotion, -1),
+        "promotion_error": signed(promotion),
         "ranges_verdict": judge(ranges, -1),
         "ranges_error": signed(ranges),
     }

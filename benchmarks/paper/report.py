@@ -158,7 +158,7 @@ def tabulate_selection(results):
 
 
 def tabulate_questions(results):
-    """What comes from cheap images, from narrowing, and from seeds."""
+    """What comes from cheap images, from narrowing, and from promotion."""
     tables = {"validation error": results.final_errors()}
     if len(results.models):
         tables["test error"] = results.test_errors()

@@ -46,12 +46,12 @@ class TimedPipeline(Pipeline):
         return self
 
 
-def measure(pipe, X, y):
+def score(pipe, X, y):
     """Return the score of a candidate first, and what it took."""
     start = time.process_time()
-    score = accuracy_score(y, pipe.predict(X))
+    accuracy = accuracy_score(y, pipe.predict(X))
     return {
-        "score": score,
+        "score": accuracy,
         "epochs": pipe[-1].n_iter_,
         "cpu_seconds": pipe.cpu_seconds_ + time.process_time() - start,
     }
@@ -250,7 +250,7 @@ def run_job(experiment, job, folder, data_path):
         sizes=arm.sizes,
         n_iter=arm.n_iter,
         search=search_name,
-        scoring=measure,
+        scoring=score,
         cv=data.split(seed),
         refit=False,
         random_state=seed,
@@ -273,13 +273,13 @@ def add_job(table, job):
 
 
 def tabulate(search, experiment):
-    """Return the candidates in the order in which they were measured."""
+    """Return the candidates in the order in which they were evaluated."""
     results = search.cv_results_
     failed = np.array([error is not None for error in results["error"]])
     columns = {
         "stage": results["stage"],
         "size": [int(size) for size in results["size"]],
-        "seed": results["seed"].astype(int),
+        "promoted": results["promoted"].astype(int),
         "failed": failed.astype(int),
         "score": results["mean_test_score"].round(6),
         "epochs": results["mean_test_epochs"],
