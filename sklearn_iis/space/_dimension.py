@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -130,13 +131,22 @@ class Discrete:
         rng = check_random_state(random_state)
         if self.distribution is None:
             return int(rng.randint(self.low, self.high + 1))
+        first, last = self._quantiles
+        quantile = rng.uniform(first, last)
+        if self.distribution.dist.name == "randint":
+            # As its ppf has it, which takes longer than all else.
+            cell = (quantile - first) / (last - first) * self.n_levels
+            return self.low + min(int(cell), self.high - self.low)
         lowest, highest = self.levels[self.low], self.levels[self.high]
-        quantile = rng.uniform(
-            self.distribution.cdf(lowest) - self.distribution.pmf(lowest),
-            self.distribution.cdf(highest),
-        )
         value = min(max(self.distribution.ppf(quantile), lowest), highest)
         return self.encode(value)
+
+    @cached_property
+    def _quantiles(self) -> tuple[float, float]:
+        """The quantiles of the window, which take longer than a draw."""
+        lowest, highest = self.levels[self.low], self.levels[self.high]
+        first = self.distribution.cdf(lowest) - self.distribution.pmf(lowest)
+        return first, self.distribution.cdf(highest)
 
     def clip(self, code: float) -> int:
         return min(max(int(code), self.low), self.high)
