@@ -66,7 +66,7 @@ def measure(function, *args):
 
 
 def idle():
-    """What a process starts with."""
+    """The memory that a process starts with."""
     time.sleep(1)
 
 

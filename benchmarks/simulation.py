@@ -153,12 +153,12 @@ class SimulatedScheduler(Scheduler):
 
 
 def run(search, n_workers, n_iter, unit, search_params=None):
-    """What a search of one stage takes: a dict of numbers."""
+    """Measure a search of one stage; return a dict of numbers."""
     return simulate(search, SimulatedPool(n_workers, unit), n_iter, search_params)
 
 
 def simulate(search, pool, n_iter, search_params=None):
-    """What a search of one stage takes on a simulated pool: a dict of numbers."""
+    """Measure a search on a simulated pool; return a dict of numbers."""
     staged = IISSearchCV(
         Simulated(),
         SPACE,

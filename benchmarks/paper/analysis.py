@@ -1,4 +1,4 @@
-"""What the tables of an experiment say: numbers only, computed from the CSV alone.
+"""The contents of an experiment's tables: numbers only, computed from the CSV alone.
 
 Errors are 1 - score. All comparisons are paired by the repeat, in which runs have
 splits and random states in common.
@@ -90,7 +90,7 @@ class Difference:
 
     @property
     def interval(self):
-        """Where the mean lies with a confidence of `CONFIDENCE`."""
+        """The interval of the mean with a confidence of `CONFIDENCE`."""
         quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)
         half = quantile * self.standard_error
         return self.mean - half, self.mean + half
@@ -438,7 +438,7 @@ class Results:
 
     @property
     def best_values(self):
-        """Where marginal errors are lowest, a row a hyperparameter, a column a size."""
+        """The lowest marginal errors: a row per hyperparameter, a column per size."""
         best = {
             name: {size: errors.idxmin() for size, errors in stages.items()}
             for name, stages in self.marginals.items()

@@ -1,4 +1,4 @@
-"""What is run: data, network, space, sizes, budgets, arms, searches, repeats."""
+"""The experiments: data, network, space, sizes, budgets, arms, searches, repeats."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is compared, on what.
+    """An experiment: its arms, and its data.
 
     Parameters
     ----------

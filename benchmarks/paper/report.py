@@ -158,7 +158,7 @@ def tabulate_selection(results):
 
 
 def tabulate_questions(results):
-    """What comes from cheap images, from narrowing, and from promotion."""
+    """Split a gain into those of cheap images, narrowing and promotion."""
     tables = {"validation error": results.final_errors()}
     if len(results.models):
         tables["test error"] = results.test_errors()
@@ -177,7 +177,7 @@ def tabulate_questions(results):
 
 
 def tabulate_last_stage(results):
-    """What an evaluation costs in the last stage, against one at full size only."""
+    """Compare the cost of an evaluation in the last stage with one at full size."""
     seconds = results.last_stage_seconds()
     epochs = results.last_stage_epochs()
     shares = 100 * results.last_stage_shares()
@@ -227,7 +227,7 @@ def tabulate_ranks(results):
 
 
 def tabulate_best_values(results):
-    """Where the marginal error is lowest, and about as low."""
+    """Find the values with the lowest marginal error, and about as low."""
     values = results.best_values
     rows = []
     for name in values.index:
