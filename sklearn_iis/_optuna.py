@@ -32,19 +32,6 @@ def optuna_errors_only() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def code_distribution(dimension: Continuous | Discrete) -> Distribution:
-    """Return the distribution of a dimension's codes, in its window.
-
-    Integers beyond 2**53 are rounded, so that a suggested code has to be clipped.
-    """
-    if isinstance(dimension, Continuous):
-        return FloatDistribution(dimension.low, dimension.high)
-    low, high = dimension.low, dimension.high
-    if dimension.ordered:
-        return _integers(low, high, log=False)
-    return CategoricalDistribution(range(low, high + 1))
-
-
 def value_distribution(
     dimension: Continuous | Discrete, describe: Callable[[Any], str]
 ) -> Distribution:

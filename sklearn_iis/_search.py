@@ -153,9 +153,9 @@ class IISSearchCV(BaseSearchCV):
         Above 0, one progress bar per stage is shown.
 
     pre_dispatch : int or str, default=None
-        Evaluations in flight, such as "2*n_jobs". None means as many as there are
-        workers, and one more for "bayes"; candidates of a longer queue would be
-        proposed without the scores of those before them.
+        Evaluations begun or queued, such as "2*n_jobs", before another candidate is
+        proposed. None means as many as there are workers, and one more for "bayes";
+        candidates of a longer queue are proposed without the scores of those before.
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates, as far as their scores do not depend on anything

@@ -1,4 +1,4 @@
-"""What workers of all engines fit in the tests; they start sooner with few imports."""
+"""An estimator for the workers of all executors; few imports let them start sooner."""
 
 import os
 import signal

@@ -247,7 +247,7 @@ def started(folder, name="result", *, begin=0, **search):
 
 
 def finish(process, folder, name="result"):
-    """What came out of a search once it is over; its error if it ended with one."""
+    """The results of a search, or the error that ended it."""
     process.join()
     assert process.exitcode == 0, (folder / "output").read_text()
     return pickle.loads((folder / name).read_bytes())
@@ -265,7 +265,7 @@ def is_group_alive(group):
 
 
 def read_log(folder):
-    """What was fitted, in its order."""
+    """The fits, in their order."""
     path = folder / "log"
     if not path.exists():
         return []
@@ -274,7 +274,7 @@ def read_log(folder):
 
 
 def identify(values):
-    """What tells an evaluation from others, as text."""
+    """The identity of an evaluation, as text."""
     values = dict(values)
     for i, width in enumerate(values.pop("widths", ())):
         values[f"widths[{i}]"] = width
@@ -317,7 +317,7 @@ def read_studies(storage):
 
 
 def read_finished(storage, name="iis", resource=27):
-    """What was recorded, as in the log."""
+    """The recorded evaluations, as in the log."""
     finished = []
     for study_name, trials in read_studies(storage).items():
         search_name, _, stage = study_name.partition(": stage ")

@@ -1,4 +1,4 @@
-"""What searches and importances are compared on, and how each library is told."""
+"""The functions of the comparisons, and how each library is told of them."""
 
 import time
 from functools import partial

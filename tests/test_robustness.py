@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*which are not searched:UserWar
 
 
 def test_what_kills_its_process_twice_fails_and_the_search_goes_on(tmp_path):
-    """What was finished before is not fitted again."""
+    """No evaluation that was finished before is fitted again."""
     expected = make_search(tmp_path).fit(X, y).cv_results_
     rates = [params["rate"] for params in expected["params"]]
     deadly = sorted(rates)[0] * 1.01

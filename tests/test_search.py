@@ -1027,7 +1027,7 @@ def test_several_resizers():
 
 
 def test_a_fit_forgets_the_one_before_it():
-    """Where it ends early, what another one has found must not seem to be its own."""
+    """A fit that ends early does not show the results of another one."""
     search = IISSearchCV(FormulaClassifier(), SPACE, n_iter=4, cv=2, random_state=0)
     search.fit(X, y)
     assert search.best_index_ >= 0

@@ -129,8 +129,9 @@ class Search(BaseSearchCV):
         the one named by `refit` guides the search, or the first one.
 
     pre_dispatch : int or str, default=None
-        Evaluations in flight, such as "2*n_jobs". None means what suits the search: as
-        many as there are workers, or one more.
+        Evaluations begun or queued, such as "2*n_jobs", before another candidate is
+        proposed. None means as many as there are workers, or one more if that suits the
+        search.
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates.

@@ -134,7 +134,7 @@ class Discrete:
         first, last = self._quantiles
         quantile = rng.uniform(first, last)
         if self.distribution.dist.name == "randint":
-            # As its ppf has it, which takes longer than all else.
+            # The value of its ppf, which takes longer than all else of a draw.
             cell = (quantile - first) / (last - first) * self.n_levels
             return self.low + min(int(cell), self.high - self.low)
         lowest, highest = self.levels[self.low], self.levels[self.high]

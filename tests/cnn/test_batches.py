@@ -25,7 +25,7 @@ def test_images_come_channels_last_with_their_labels(images):
 
 
 def test_read_only_memory_map(images, tmp_path):
-    """What joblib hands to its workers gives no warning, and batches are copies."""
+    """Read-only arrays of workers give no warning, and batches are copies."""
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     tensor, _ = ImageDataset(mapped)[np.arange(7)]

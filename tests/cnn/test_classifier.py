@@ -270,7 +270,7 @@ def test_fit_starts_anew_unless_asked_to_go_on(few):
 
 
 def test_after_an_interrupt_fit_starts_anew(few, monkeypatch):
-    """What was half trained is not gone on with."""
+    """Training does not go on with a network that was half trained."""
     images, labels = few
     clf = quick(max_epochs=2, warm_start=True).fit(images, labels)
 

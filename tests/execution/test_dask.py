@@ -315,7 +315,7 @@ def find_thread(estimator, X, y):
 
 
 def test_a_single_worker_is_a_worker_as_well(executor, tmp_path):
-    """What would run in the process of the search may kill it."""
+    """An evaluation in the process of the search could kill it."""
     assert executor.n_workers == 1
     threads = find_scores(executor, make_job(scorer=find_thread), tmp_path)
     assert threading.get_ident() not in np.array(threads)

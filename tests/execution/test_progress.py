@@ -14,7 +14,7 @@ from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 @pytest.fixture
 def screen(monkeypatch):
-    """What a terminal would get."""
+    """The text that a terminal would get."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(

@@ -391,7 +391,7 @@ def test_callbacks_hear_also_of_what_is_known():
 
 
 def test_after_the_deadline_nothing_is_handed_out():
-    """What was begun is finished; what was queued is not begun."""
+    """Evaluations under way are finished; queued ones are not begun."""
     executor = StubExecutor(2)
     deadline = Deadline(time.monotonic() + 60)
     scheduler = make_scheduler(executor, deadline=deadline)

@@ -134,7 +134,7 @@ def test_frame(fitted):
 
 
 def test_narrowed_ranges_are_the_whole_space_of_their_stage(fitted):
-    """What remains of a range is stretched to the unit cube, in codes."""
+    """A narrowed range is stretched to the unit cube, in codes."""
     space = fitted.spaces_[2]
     low, high = space.dimensions["rate"].low, space.dimensions["rate"].high
     assert (low, high) != (0, 1)

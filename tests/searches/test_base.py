@@ -1,4 +1,4 @@
-"""What holds for each search: the public checks, and what is our own affair."""
+"""Tests of every search: the public checks, and the package's own."""
 
 import pickle
 import threading
@@ -324,7 +324,7 @@ def test_further_parameters_make_other_candidates_of_any_cost():
 
 
 def test_columns_of_some_rows_only():
-    """What is left of the budget has none of those that the search gives."""
+    """Candidates at random, for the rest of the budget, have no such columns."""
     search = run(lambda evaluate, rng: evaluate(points(1, 2), rung=3), n_iter=4)
     rungs = search.cv_results_["rung"]
     assert rungs[:2].tolist() == [3, 3]

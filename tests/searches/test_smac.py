@@ -65,7 +65,7 @@ class Batches:
 
 @pytest.fixture
 def told(monkeypatch):
-    """What SMAC is told during a test: configurations and values."""
+    """The configurations and values that SMAC is told during a test."""
     kept = []
     tell = Facade.tell
 
@@ -80,7 +80,7 @@ def told(monkeypatch):
 
 @pytest.fixture
 def records():
-    """What SMAC logs during a test."""
+    """The log of SMAC during a test."""
     kept = []
     handler = logging.Handler()
     handler.emit = kept.append

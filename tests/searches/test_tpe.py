@@ -38,7 +38,7 @@ def studies(monkeypatch):
 
 @pytest.fixture
 def records():
-    """What Optuna logs during a test."""
+    """The log of Optuna during a test."""
     kept = []
     handler = logging.Handler()
     handler.emit = kept.append

@@ -223,7 +223,7 @@ def test_each_hyperparameter_is_described():
 
 
 def test_each_parameter_is_described_by_itself():
-    """What is searched, or has no influence, is part of no description."""
+    """Searched and score-neutral parameters are part of no description."""
     pipeline = make_pipeline(StandardScaler(), LogisticRegression())
     described = describe_params(pipeline, {"logisticregression__C"})
     for params in [

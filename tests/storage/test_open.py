@@ -274,7 +274,7 @@ def test_files_of_others(name, of_folder, of_file, message):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_full_disk(name, mounted):
-    """What was written stays, and the search goes on once there is space."""
+    """Written records stay, and the search resumes once there is space."""
     path = mounted("size=512k") / name
     shared = open_storage(locate(path))
     begin(shared)
@@ -307,7 +307,7 @@ def begin_fully(storage):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_disk_that_is_full_from_the_start(name, mounted):
-    """What could not be created does not stand in the way later."""
+    """A database that could not be created does not stand in the way later."""
     path = mounted("size=64k") / name
     ballast = path.with_name("ballast")
     ballast.write_bytes(b"x" * 56 * 1024)

@@ -64,7 +64,7 @@ class InjectingClassifier(FormulaClassifier):
 
 
 class Page(HTMLParser):
-    """What a page consists of, by tag, and what stands in headings and tables."""
+    """The parts of a page by tag, and the texts of its headings and tables."""
 
     VOID = {"meta", "img", "br", "link"}
 
