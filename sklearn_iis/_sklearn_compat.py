@@ -25,6 +25,7 @@ from sklearn.utils.validation import (
     _check_feature_names_in as check_feature_names_in,
 )
 from sklearn.utils.validation import _check_method_params as select_params
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import _num_samples as count_samples
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "StrOptions",
     "Tree",
     "check_feature_names_in",
+    "check_sample_weight",
     "count_samples",
     "fit_context",
     "hand_on_callbacks",

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sklearn_iis.cnn._loss import Targets
+
 # Statistics are taken of about so many bytes of float64 at a time.
 STATISTICS_BYTES = 2**24
 
@@ -20,23 +22,34 @@ class ImageDataset(Dataset):
 
     indices : ndarray of int, default=None
         The images that belong to the selection, all if None.
+
+    weights : ndarray of shape (n_images,), default=None
+        What each image counts, in proportion to the others of the selection. Their mean
+        must not be 0.
     """
 
-    def __init__(self, images, labels=None, indices=None):
+    def __init__(self, images, labels=None, indices=None, weights=None):
         self.images = images
         self.labels = np.zeros(len(images), np.int64) if labels is None else labels
         self.indices = np.arange(len(images)) if indices is None else indices
+        self.weights = None
+        if weights is not None:
+            mean = weights[self.indices].mean()
+            self.weights = (weights / mean).astype(np.float32)
 
     def __len__(self):
         return len(self.indices)
 
     def __getitem__(self, selected):
-        """Return the images (channels first) and labels of an array of positions."""
+        """Return the images (channels first) and targets of an array of positions."""
         indices = self.indices[selected]
         # Taking rows makes a copy, which torch may own even where the images are a
         # read-only memory map. Permuting it is torch's channels_last, for free.
         images = torch.from_numpy(self.images[indices]).permute(0, 3, 1, 2)
-        return images, torch.from_numpy(self.labels[indices])
+        weights = None
+        if self.weights is not None:
+            weights = torch.from_numpy(self.weights[indices])
+        return images, Targets(torch.from_numpy(self.labels[indices]), weights)
 
     def channel_statistics(self):
         """Return the mean and the standard deviation of each channel, in float64."""

@@ -1,26 +1,94 @@
-"""Callbacks of the net: stop in time, keep the best weights, the L1 penalty."""
+"""Callbacks of the net: validation, early stopping, the monitor, the L1 penalty."""
 
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer
 from skorch.callbacks import Callback
 
 from sklearn_iis.execution._monitor import current_monitor
 
 # What is told of an epoch.
-HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "valid_acc", "dur")
+HISTORY_KEYS = (
+    *("epoch", "train_loss", "valid_loss", "valid_acc", "valid_score", "dur"),
+)
 
 
 class StopTraining(Exception):
     """Raised by a callback to end training; what was learned is kept."""
 
 
-class EarlyStopping(Callback):
-    """Stop when the validation score no longer improves, go back to the best weights.
+class _Predictor(ClassifierMixin, BaseEstimator):
+    """A classifier for scorers, whose X are the probabilities that it predicts."""
 
-    Better is a higher accuracy, or the same accuracy with a lower loss.
+    def __init__(self, classes):
+        self.classes_ = classes
+
+    def predict_proba(self, X):
+        return X
+
+    def predict(self, X):
+        return self.classes_[X.argmax(axis=1)]
+
+
+class Validation(Callback):
+    """Score the predictions of each validation pass.
 
     Parameters
     ----------
-    patience : int
-        Stop after so many epochs in a row without a better score.
+    monitor : {"loss"}, name of a scorer of scikit-learn, or callable
+        What to record as "valid_score"; of the loss, its negative.
+
+    classes : ndarray of shape (n_classes,)
+        The labels that scorers see.
+    """
+
+    def __init__(self, monitor, classes):
+        self.monitor = monitor
+        self.classes = classes
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.predictions_ = []
+
+    def on_batch_end(self, net, batch, training, y_pred, **kwargs):
+        if not training:
+            self.predictions_.append((y_pred, batch[1]))
+
+    def on_epoch_end(self, net, **kwargs):
+        predictions, self.predictions_ = self.predictions_, []
+        if not predictions:
+            return
+        logits = torch.cat([logits for logits, _ in predictions])
+        probabilities = logits.softmax(dim=1).cpu().numpy()
+        labels = np.concatenate([targets.labels for _, targets in predictions])
+        correct = probabilities.argmax(axis=1) == labels
+        net.history.record("valid_acc", float(correct.mean()))
+        if self.monitor == "loss":
+            score = -net.history[-1, "valid_loss"]
+        else:
+            weights = [targets.weights for _, targets in predictions]
+            score = self._score(probabilities, labels, weights)
+        net.history.record("valid_score", score)
+
+    def _score(self, probabilities, labels, weights):
+        scorer = get_scorer(self.monitor)
+        params = {}
+        # Other callables take what scikit-learn's scorers take without weights.
+        if weights[0] is not None and hasattr(scorer, "set_score_request"):
+            params = {"sample_weight": np.concatenate(weights)}
+        predictor = _Predictor(self.classes)
+        return float(scorer(predictor, probabilities, self.classes[labels], **params))
+
+
+class EarlyStopping(Callback):
+    """Stop when the validation score no longer improves, go back to the best weights.
+
+    Better is a higher score, or the same score with a lower loss.
+
+    Parameters
+    ----------
+    patience : int or None
+        Stop after so many epochs in a row without a better score; None means never.
 
     keep_last : bool, default=False
         Whether to keep the last weights besides, for training to go on from. What is
@@ -49,7 +117,7 @@ class EarlyStopping(Callback):
             self.last_weights_ = None
 
     def on_epoch_end(self, net, **kwargs):
-        score = (net.history[-1, "valid_acc"], -net.history[-1, "valid_loss"])
+        score = (net.history[-1, "valid_score"], -net.history[-1, "valid_loss"])
         if score > self.best_score_:
             self.best_score_ = score
             self.n_waited_ = 0
@@ -79,7 +147,7 @@ class Monitored(Callback):
     def on_epoch_end(self, net, **kwargs):
         if (monitor := current_monitor()) is not None:
             history = select_history(net.history)
-            if monitor.end_epoch(history, history[-1].get("valid_acc")):
+            if monitor.end_epoch(history, history[-1].get("valid_score")):
                 raise StopTraining
 
     def on_train_end(self, net, **kwargs):

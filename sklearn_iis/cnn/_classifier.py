@@ -1,32 +1,28 @@
 """A convolutional network as a scikit-learn classifier."""
 
 import inspect
-from collections import OrderedDict
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from math import ceil, isqrt
+from contextlib import nullcontext
+from math import isqrt
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.metrics import get_scorer_names
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.helper import predefined_split
 from torch import nn
 
-from sklearn_iis._sklearn_compat import Interval, StrOptions, fit_context
-from sklearn_iis.cnn._batches import ImageDataset
-from sklearn_iis.cnn._callbacks import (
-    EarlyStopping,
-    L1Penalty,
-    Monitored,
-    select_history,
+from sklearn_iis._sklearn_compat import (
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fit_context,
 )
+from sklearn_iis.cnn._callbacks import select_history
+from sklearn_iis.cnn._device import resolve_device
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import (
     check_classes,
@@ -37,12 +33,9 @@ from sklearn_iis.cnn._model_file import (
     to_json,
     write_model,
 )
-from sklearn_iis.cnn._module import ConvNet, Standardize
-from sklearn_iis.cnn._net import (
-    GPU_PIXELS_PER_BATCH,
-    PIXELS_PER_BATCH,
-    ImageClassifierNet,
-)
+from sklearn_iis.cnn._optimizers import NAMED, optimizer_class
+from sklearn_iis.cnn._schedule import SCHEDULES
+from sklearn_iis.cnn._training import Images, Training, make_module, make_net
 
 # What making a network of a description may raise, if that does not make sense.
 UNFIT = (
@@ -62,9 +55,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     """Convolutional network for images, trained by stochastic gradient descent.
 
     Convolution and 2x2 max-pooling, repeated, then fully connected layers, then
-    softmax: the network of [1]_, with batch normalisation unless `batch_norm=False`.
-    The channels of the images are standardised by the mean and the standard deviation
-    of the training images, so any scale of pixels will do.
+    softmax: the network of [1]_, with batch normalisation. By default it is trained for
+    a fixed number of epochs by a one-cycle schedule [2]_, on images that are changed at
+    random. :func:`~sklearn_iis.cnn.paper_classifier` gives the network and the training
+    of the paper. The channels of the images are standardised by the mean and the
+    standard deviation of the training images, so any scale of pixels will do.
 
     Parameters
     ----------
@@ -89,11 +84,34 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         Whether to normalise each channel over the batch before pooling. False is the
         network of the paper.
 
-    learning_rate : float, default=0.01
-        Step size of stochastic gradient descent.
+    pooling : {"flatten", "average"}, default="flatten"
+        What the hidden layers are given: all features, or the mean of each filter over
+        the image [3]_. With "average" no weight depends on the size of the image.
+
+    dropout : float, default=0.0
+        Share of the features that are set to 0 in training, before each fully connected
+        layer [4]_; in [0, 1).
+
+    optimizer : {"sgd", "adamw"} or class, default="sgd"
+        Stochastic gradient descent with Nesterov's momentum, or AdamW [5]_, or a class
+        of :mod:`torch.optim`. Further parameters are given as ``optimizer__<name>``,
+        for instance ``optimizer__nesterov=False``.
+
+    learning_rate : float, default=0.05
+        Step size, the largest of the schedule.
 
     momentum : float, default=0.9
-        Its momentum, in [0, 1).
+        Momentum of "sgd", and the first of the `betas` of "adamw"; in [0, 1).
+
+    schedule : {"constant", "cosine", "one-cycle"}, default="one-cycle"
+        How the learning rate changes from step to step: not at all; down to 0 on half a
+        wave of a cosine [6]_; or up from a 25th for three tenths of the steps and then
+        down to nearly 0 [2]_, as :class:`torch.optim.lr_scheduler.OneCycleLR` does with
+        its defaults.
+
+    schedule_epochs : int, default=None
+        Length of the schedule in epochs. None means `max_epochs`. A larger number ends
+        training on the way, from where `warm_start` goes on with it.
 
     batch_size : int, default=64
         Images a training step. They are divided evenly: 100 images make two batches of
@@ -104,29 +122,83 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         Neither penalty applies to biases and to the parameters of batch normalisation.
 
     l2 : float, default=0.0
-        Factor of half the sum of the squared weights, likewise (weight decay).
+        Weight decay: factor of half the sum of the squared weights, likewise; "adamw"
+        shrinks the weights directly [5]_.
 
-    max_epochs : int, default=100
-        Most passes over the training images.
+    max_epochs : int, default=30
+        Passes over the training images, or the most of them.
 
-    early_stopping : bool, default=True
-        Whether to set part of the images aside, to stop once the accuracy on them does
-        not get better, and to go back to the best weights. Among equal accuracies the
-        lower loss counts as better.
+    flip : bool, default=False
+        Whether to mirror half of the training images, left to right, in each epoch.
+        Most photographs are none the worse for it; digits and letters are.
+
+    shift : float, default=0.125
+        How far training images are moved, up or down and left or right: at most by this
+        fraction of a side, rounded down to pixels. The pixels of the border are
+        repeated.
+
+    crop : float, default=0.0
+        How much of each side of a training image is cut off: at most this fraction.
+        What remains, at a random place, is scaled up to the size of the image; in
+        [0, 1).
+
+    erase : float, default=0.0
+        Side of a square in each training image that is painted with the mean colour
+        [7]_, as a fraction of the shorter side; in [0, 1].
+
+    mixup : float, default=0.0
+        If above 0, training images are averaged with others, and so are their losses;
+        the weights are drawn from a beta distribution with these parameters [8]_.
+
+    augment : callable, default=None
+        A change of your own, made before the others: called with training images, a
+        tensor of shape (n, channels, height, width) and dtype float32, of the scale of
+        pixels that `fit` was given, on the device; returns such a tensor. What it draws
+        from torch's global generators follows `random_state`.
+
+    label_smoothing : float, default=0.0
+        Which share of a training label is spread evenly over all classes [9]_; in
+        [0, 1).
+
+    criterion : callable, default=None
+        A loss of your own in place of the cross entropy: called with logits (n,
+        n_classes) and labels (n,), indices of `classes_`; returns the losses (n,) of
+        the images. `label_smoothing` is then not used.
+
+    class_weight : dict or "balanced", default=None
+        What an image of each class counts, in training and in validation. "balanced"
+        means in inverse proportion to the number of images of the class; None, one.
+
+    early_stopping : bool, default=False
+        Whether to validate each epoch, on a part of the images that is set aside, or on
+        those given to `fit`; to stop once the score no longer gets better; and to go
+        back to the best weights. Among equal scores the lower loss counts as better.
+
+    monitor : str or callable, default="accuracy"
+        The validation score: "loss", or a scorer of scikit-learn by name, such as
+        "balanced_accuracy", or such a scorer itself. It is called with the predictions
+        for the validation images, not with the images.
 
     patience : int, default=5
         Number of epochs in a row without a better score after which training stops.
+        None means never, so that `early_stopping` but goes back to the best weights.
 
     validation_fraction : float, default=0.1
         Fraction of the images to set aside if `early_stopping`; stratified if there is
         an image of each class for both parts, at random otherwise.
 
+    callbacks : list, default=None
+        Callbacks of skorch's, or pairs (name, callback). A copy of each is called in
+        training; one that stops training, as skorch's `EarlyStopping` does, keeps what
+        was learned.
+
     module : class, default=None
         A :class:`torch.nn.Module` of your own in place of the network above, whose
-        parameters from `n_conv_layers` to `batch_norm` are then not used. It is called
+        parameters from `n_conv_layers` to `dropout` are then not used. It is called
         as ``module(input_shape=(channels, height, width), n_classes=n, **parameters)``,
         is given standardised images of shape (n, channels, height, width) and dtype
-        float32, and returns logits of shape (n, n_classes).
+        float32, and returns logits of shape (n, n_classes), or a tuple that begins with
+        them.
 
     device : str, default="auto"
         Where to train and predict, for instance "cpu", "cuda:0" or "mps". "auto" takes
@@ -140,9 +212,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the images set aside and the order of images.
         The same int gives the same result on the same machine with the same number of
-        torch threads (the environment variable `OMP_NUM_THREADS`); on a GPU, some of
-        cuDNN's algorithms do not. The global random state of torch and numpy is left as
-        it was.
+        torch threads (the environment variable `OMP_NUM_THREADS`), whatever runs in
+        other threads; on a GPU, some of cuDNN's algorithms do not. The global random
+        state of torch and numpy is left as it was.
 
     verbose : int, default=0
         If 1, print one line per epoch.
@@ -150,12 +222,15 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     warm_start : bool, default=False
         Whether `fit` goes on with the training of the last call, on the same images,
         until there were `max_epochs` epochs in all. The result is that of training
-        straight through. Weights and the state of the optimizer are kept for it by a
-        fit with `warm_start=True` only. After a fit that was interrupted or failed, the
-        next one starts anew. `device` may be another one in the next call.
+        straight through. If a schedule ends with `max_epochs`, that takes training from
+        the start; it goes on with a constant rate, or if there are `schedule_epochs`.
+        Weights and the state of the optimizer are kept for it by a fit with
+        `warm_start=True` only. After a fit that was interrupted or failed, the next one
+        starts anew. `device` may be another one in the next call.
 
-    **module__params
-        Parameters of `module`, each as ``module__<name>``; also through `set_params`.
+    **params
+        Parameters of `module`, each as ``module__<name>``, and of the optimizer, each
+        as ``optimizer__<name>``; also through `set_params`.
 
     Attributes
     ----------
@@ -169,8 +244,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         The trained net; ``net_.module_`` is the torch module.
 
     history_ : list of dict
-        One an epoch: "epoch" (from 1), "train_loss", "dur" (seconds) and, with
-        `early_stopping`, "valid_loss" and "valid_acc". Losses are without penalties.
+        One per epoch: "epoch" (from 1), "train_loss", "dur" (seconds) and, with
+        `early_stopping`, "valid_loss", "valid_acc" and "valid_score", that of
+        `monitor`. Losses are without penalties.
 
     n_iter_ : int
         Number of epochs trained.
@@ -188,6 +264,24 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
        Hyperparameter Optimization of Deep Convolutional Neural Networks",
        International Journal of Computational Intelligence and Applications 17(2), 2018.
        :arxiv:`1807.07362`
+    .. [2] L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural
+       Networks Using Large Learning Rates", 2017. :arxiv:`1708.07120`
+    .. [3] M. Lin, Q. Chen, S. Yan, "Network In Network", section 3.2, ICLR 2014.
+       :arxiv:`1312.4400`
+    .. [4] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov,
+       "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", Journal of
+       Machine Learning Research 15, 2014.
+    .. [5] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", algorithm
+       2, ICLR 2019. :arxiv:`1711.05101`
+    .. [6] I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm
+       Restarts", equation 5 without restarts, ICLR 2017. :arxiv:`1608.03983`
+    .. [7] T. DeVries, G. W. Taylor, "Improved Regularization of Convolutional Neural
+       Networks with Cutout", 2017. :arxiv:`1708.04552`
+    .. [8] H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018. :arxiv:`1710.09412`
+    .. [9] C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, "Rethinking the
+       Inception Architecture for Computer Vision", section 7, CVPR 2016.
+       :arxiv:`1512.00567`
 
     Examples
     --------
@@ -213,15 +307,31 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "n_hidden_layers": [Interval(Integral, 0, None, closed="left")],
         "n_units": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "batch_norm": ["boolean"],
+        "pooling": [StrOptions({"flatten", "average"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "optimizer": [StrOptions({"sgd", "adamw"}), type],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
+        "schedule": [StrOptions(set(SCHEDULES))],
+        "schedule_epochs": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "l1": [Interval(Real, 0, None, closed="left")],
         "l2": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "flip": ["boolean"],
+        "shift": [Interval(Real, 0, 1, closed="left")],
+        "crop": [Interval(Real, 0, 1, closed="left")],
+        "erase": [Interval(Real, 0, 1, closed="both")],
+        "mixup": [Interval(Real, 0, None, closed="left")],
+        "augment": [None, callable],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "criterion": [None, callable],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
         "early_stopping": ["boolean"],
-        "patience": [Interval(Integral, 1, None, closed="left")],
+        "monitor": [StrOptions({"loss", *get_scorer_names()}), callable],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "callbacks": [list, None],
         "module": [None, callable],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -233,8 +343,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     # Parameters that change no score but by rounding.
     score_neutral_params = ("device",)
 
-    # Parameters that count what earlier calls of `fit` did if `warm_start`.
-    warm_start_parameters = ("max_epochs",)
+    # Prefixes of the parameters of `module` and of the optimizer.
+    _prefixes = ("module__", "optimizer__")
 
     def __init__(
         self,
@@ -245,22 +355,38 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         n_hidden_layers=1,
         n_units=128,
         batch_norm=True,
-        learning_rate=0.01,
+        pooling="flatten",
+        dropout=0.0,
+        optimizer="sgd",
+        learning_rate=0.05,
         momentum=0.9,
+        schedule="one-cycle",
+        schedule_epochs=None,
         batch_size=64,
         l1=0.0,
         l2=0.0,
-        max_epochs=100,
-        early_stopping=True,
+        max_epochs=30,
+        flip=False,
+        shift=0.125,
+        crop=0.0,
+        erase=0.0,
+        mixup=0.0,
+        augment=None,
+        label_smoothing=0.0,
+        criterion=None,
+        class_weight=None,
+        early_stopping=False,
+        monitor="accuracy",
         patience=5,
         validation_fraction=0.1,
+        callbacks=None,
         module=None,
         device="auto",
         precision="auto",
         random_state=None,
         verbose=0,
         warm_start=False,
-        **module__params,
+        **params,
     ):
         self.n_conv_layers = n_conv_layers
         self.n_filters = n_filters
@@ -268,50 +394,73 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.n_hidden_layers = n_hidden_layers
         self.n_units = n_units
         self.batch_norm = batch_norm
+        self.pooling = pooling
+        self.dropout = dropout
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self.schedule = schedule
+        self.schedule_epochs = schedule_epochs
         self.batch_size = batch_size
         self.l1 = l1
         self.l2 = l2
         self.max_epochs = max_epochs
+        self.flip = flip
+        self.shift = shift
+        self.crop = crop
+        self.erase = erase
+        self.mixup = mixup
+        self.augment = augment
+        self.label_smoothing = label_smoothing
+        self.criterion = criterion
+        self.class_weight = class_weight
         self.early_stopping = early_stopping
+        self.monitor = monitor
         self.patience = patience
         self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
         self.module = module
         self.device = device
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
-        for name in module__params:
-            if not name.startswith("module__"):
+        for name in params:
+            if not name.startswith(self._prefixes):
                 raise TypeError(f"CNNClassifier has no parameter {name!r}.")
-        vars(self).update(module__params)
+        vars(self).update(params)
+
+    @property
+    def warm_start_parameters(self):
+        """Parameters that count what earlier calls of `fit` did if `warm_start`."""
+        goes_on = self.schedule == "constant" or self.schedule_epochs is not None
+        return ("max_epochs",) if goes_on else ()
 
     def get_params(self, deep=True):
-        """Get the parameters, those of `module` among them.
+        """Get the parameters, those of `module` and the optimizer among them.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to include those parameters of `module` that were not set, with
-            their defaults.
+            Whether to include those parameters of `module` and of the optimizer that
+            were not set, with their defaults.
 
         Returns
         -------
         params : dict
         """
         params = super().get_params(deep=deep)
-        if deep and callable(self.module):
-            parameters, _ = _module_parameters(self.module)
+        if deep:
+            parameters, _ = self._list_prefixed()
             params |= {
                 k: p.default for k, p in parameters.items() if p.default is not p.empty
             }
-        params.update((k, v) for k, v in vars(self).items() if k.startswith("module__"))
+        own = vars(self).items()
+        params.update((k, v) for k, v in own if k.startswith(self._prefixes))
         return params
 
     def set_params(self, **params):
-        """Set parameters; those of `module` as ``module__<name>``.
+        """Set parameters; ``module__<name>`` and ``optimizer__<name>`` among them.
 
         Parameters
         ----------
@@ -326,21 +475,49 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If there is no such parameter.
         """
-        names = [name for name in params if name.startswith("module__")]
-        module_params = {name: params.pop(name) for name in names}
+        names = [name for name in params if name.startswith(self._prefixes)]
+        prefixed = {name: params.pop(name) for name in names}
         super().set_params(**params)
-        valid, takes_any = _module_parameters(self.module)
-        for name in module_params:
-            if not (takes_any or name in valid or name in vars(self)):
+        valid, takes_any = self._list_prefixed()
+        for name in names:
+            known = name in valid or name in vars(self)
+            if not known and not name.startswith(takes_any):
                 raise ValueError(
-                    f"Invalid parameter {name!r}: module={self.module!r} has "
-                    f"{sorted(valid)}."
+                    f"Invalid parameter {name!r}: module={self.module!r} and "
+                    f"optimizer={self.optimizer!r} have {sorted(valid)}."
                 )
-        vars(self).update(module_params)
+        vars(self).update(prefixed)
         return self
 
+    def _list_prefixed(self):
+        """Return the parameters with a prefix, and the prefixes that take any."""
+        made_of = {
+            "module__": (self.module, {"input_shape", "n_classes"}),
+            "optimizer__": (optimizer_class(self.optimizer), NAMED),
+        }
+        valid, takes_any = {}, []
+        for prefix, (function, excluded) in made_of.items():
+            if not callable(function):  # None; or wrong, which `fit` will say
+                continue
+            for name, p in inspect.signature(function).parameters.items():
+                if p.kind is p.VAR_KEYWORD:
+                    takes_any.append(prefix)
+                named = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+                if named and name not in excluded:
+                    valid[f"{prefix}{name}"] = p
+        return valid, tuple(takes_any)
+
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
         """Train the network.
 
         Parameters
@@ -354,6 +531,20 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Labels of any kind.
 
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each image counts, in training and in validation, times the weight of
+            its class. Those that count nothing are left out.
+
+        X_val : array-like, default=None
+            Images to validate on if `early_stopping`, shaped like X, in place of a part
+            of X.
+
+        y_val : array-like of shape (n_val_samples,), default=None
+            Their labels.
+
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            What each of them counts.
+
         Returns
         -------
         self : object
@@ -362,10 +553,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If the images do not fit the network, or are too few to set any aside; if
-            training should go on with other images, or with other parameters than
-            `max_epochs`.
+            the module has not as many logits as there are classes; if training should
+            go on with other images, or with other parameters than `max_epochs`.
         TypeError
-            If `module` is a module, not a class of one.
+            If `module` is a module, not a class of one, or returns something else than
+            logits.
         FloatingPointError
             If the loss is no longer finite. Training stops at that batch.
         """
@@ -386,23 +578,83 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             self._check_goes_on(training, images, classes)
         self.image_shape_ = images.shape[1:]
         self.classes_ = classes
-        device = _resolve_device(self.device)
-        kept = keep_freed_memory() if device.type == "cpu" else nullcontext()
-        with _torch_generators(device) as generators, kept:
-            if training is None:
-                training = self._start(images, labels, device, generators)
-            else:
-                training.move_to(device, generators)
-                training.net.precision = _resolve_precision(self.precision, device)
+        data = Images(images, labels, self._weigh(X, labels, sample_weight))
+        own_valid = self._check_validation(X_val, y_val, sample_weight_val)
+        on_cpu = resolve_device(self.device).type == "cpu"
+        with keep_freed_memory() if on_cpu else nullcontext():
+            if training is None or self._starts_anew(training):
+                origin = None if training is None else training.origin
+                splits = own_valid is None
+                training = Training.begin(self, data, origin, splits)
             # What is interrupted cannot be gone on with.
             self._training = None
-            self._train(training, images, labels)
-            training.states = [generator.get_state() for generator in generators]
+            training.run(self, data, own_valid)
         self._training = training if self.warm_start else None
         self.net_ = training.net
         self.history_ = select_history(self.net_.history)
         self.n_iter_ = len(self.history_)
         return self
+
+    def _weigh(self, X, labels, sample_weight):
+        """Return what each image counts; None if all count the same."""
+        weights = None
+        if sample_weight is not None:
+            weights = check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        if self.class_weight is not None:
+            # Of what is here: validation images are weighed as training images are.
+            of_class = self._class_weights(labels, weights)
+            weights = of_class[labels] * (1.0 if weights is None else weights)
+        if weights is not None and not weights.any():
+            raise ValueError("all images have the weight 0: there is none to train on")
+        return weights
+
+    def _class_weights(self, labels, sample_weight):
+        known = np.unique(labels)
+        weights = np.ones(len(self.classes_))
+        y = self.classes_[labels]
+        weights[known] = compute_class_weight(
+            self.class_weight,
+            classes=self.classes_[known],
+            y=y,
+            sample_weight=sample_weight,
+        )
+        return weights
+
+    def _check_validation(self, X, y, sample_weight):
+        """Return the images to validate on, if there are any of one's own."""
+        if X is None and y is None and sample_weight is None:
+            return None
+        if X is None or y is None:
+            raise ValueError("X_val and y_val must be given together")
+        if not self.early_stopping:
+            raise ValueError("X_val is used with early_stopping=True only")
+        X, y = validate_data(
+            self, X, y, dtype=(np.float32, np.uint8), allow_nd=True, reset=False
+        )
+        images = self._check_images(X)
+        if unknown := set(y) - set(self.classes_):
+            raise ValueError(f"y_val has classes that y has not: {sorted(unknown)}")
+        labels = np.searchsorted(self.classes_, y)
+        return Images(images, labels, self._weigh(X, labels, sample_weight))
+
+    def _starts_anew(self, training):
+        """Return whether training straight through does not begin as it did."""
+        return (
+            not self.warm_start_parameters
+            and self.max_epochs != training.params["max_epochs"]
+        )
+
+    def _check_images(self, X):
+        """Return images shaped as in `fit`, or raise an error."""
+        images = _as_images(X)
+        if images.shape[1:] != self.image_shape_:
+            raise ValueError(
+                f"X has images of shape {images.shape[1:]} (height, width, channels), "
+                f"but CNNClassifier was fitted on {self.image_shape_}."
+            )
+        return images
 
     def predict_proba(self, X):
         """Predict the probability of each class.
@@ -427,13 +679,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(
             self, X, dtype=(np.float32, np.uint8), allow_nd=True, reset=False
         )
-        images = _as_images(X)
-        if images.shape[1:] != self.image_shape_:
-            raise ValueError(
-                f"X has images of shape {images.shape[1:]} (height, width, channels), "
-                f"but CNNClassifier was fitted on {self.image_shape_}."
-            )
-        return self.net_.predict_proba(images)
+        return self.net_.predict_proba(self._check_images(X))
 
     def predict(self, X):
         """Predict the most probable class.
@@ -591,19 +837,19 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             torch.random.fork_rng(devices=[]),
             torch.device("meta" if module is None else "cpu"),
         ):
-            network = classifier._make_module(np.zeros(channels), np.ones(channels))
+            network = make_module(classifier, np.zeros(channels), np.ones(channels))
         check_tensors(network.state_dict(), tensors)
         network.load_state_dict(tensors, assign=True)
         if module is None:
             network = network.to(memory_format=torch.channels_last)
         classifier._training = None
-        net = classifier._make_net(network, _resolve_device(device), None)
+        net = make_net(classifier, network, resolve_device(device))
         classifier.net_ = net.initialize()
         return classifier
 
     def _check_goes_on(self, training, images, classes):
         """Raise an error if training cannot go on with these images."""
-        n_images = len(training.train) + len(training.valid)
+        n_images = training.n_images
         if (
             len(images) != n_images
             or images.shape[1:] != self.image_shape_
@@ -629,106 +875,6 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                 f"{training.params['max_epochs']} of the last fit if warm_start=True."
             )
 
-    def _start(self, images, labels, device, generators):
-        """Return training that has not taken a step yet."""
-        rng = check_random_state(self.random_state)
-        train, valid = self._split(labels, rng)
-        seed = rng.randint(2**31)
-        for generator in generators:
-            generator.manual_seed(seed)
-        statistics = ImageDataset(images, labels, train).channel_statistics()
-        net = self._make_net(self._make_module(*statistics), device, rng)
-        return _Training(net.initialize(), train, valid)
-
-    def _train(self, training, images, labels):
-        """Train until there were `max_epochs` epochs, or until it stops early."""
-        training.params = self.get_params(deep=False)
-        net = training.net
-        net.max_epochs = self.max_epochs - len(net.history)
-        net.verbose = self.verbose
-        stopped = any(getattr(c, "stopped_", False) for _, c in net.callbacks_)
-        if stopped or net.max_epochs == 0:
-            return
-        if self.early_stopping:
-            valid = ImageDataset(images, labels, training.valid)
-            net.train_split = predefined_split(valid)
-        net.partial_fit(ImageDataset(images, labels, training.train))
-        net.train_split = None  # would keep the images
-
-    def _split(self, labels, rng):
-        """Return the indices of the training images, and of those set aside."""
-        n_images, n_classes = len(labels), len(self.classes_)
-        if not self.early_stopping:
-            return np.arange(n_images), np.arange(0)
-        n_valid = ceil(self.validation_fraction * n_images)
-        stratified = (
-            np.bincount(labels).min() >= 2
-            and n_classes <= n_valid <= n_images - n_classes
-        )
-        return train_test_split(
-            np.arange(n_images),
-            test_size=self.validation_fraction,
-            stratify=labels if stratified else None,
-            random_state=rng,
-        )
-
-    def _make_module(self, mean, std):
-        """Return the network on top of the standardisation of its images."""
-        height, width, channels = self.image_shape_
-        shapes = {
-            "input_shape": (channels, height, width),
-            "n_classes": len(self.classes_),
-        }
-        if self.module is None:
-            network = ConvNet(
-                **shapes,
-                n_conv_layers=self.n_conv_layers,
-                n_filters=self.n_filters,
-                filter_size=self.filter_size,
-                n_hidden_layers=self.n_hidden_layers,
-                n_units=self.n_units,
-                batch_norm=self.batch_norm,
-            ).to(memory_format=torch.channels_last)
-            memory_format = torch.channels_last
-        else:
-            params = self.get_params(deep=False)
-            own = {k[8:]: v for k, v in params.items() if k.startswith("module__")}
-            network = self.module(**shapes, **own)
-            memory_format = torch.contiguous_format  # `view` would fail with the other
-        standardize = Standardize(mean, std, memory_format)
-        return nn.Sequential(OrderedDict(standardize=standardize, network=network))
-
-    def _make_net(self, module, device, rng):
-        """Return the net that will train a module, with its callbacks."""
-        callbacks = []
-        if self.l1 > 0:
-            callbacks.append(("l1", L1Penalty(self.l1)))
-        if self.early_stopping:
-            early_stopping = EarlyStopping(self.patience, keep_last=self.warm_start)
-            callbacks.append(("early_stopping", early_stopping))
-        # After early stopping, which is to know of all epochs.
-        callbacks.append(("monitored", Monitored()))
-        height, width, _ = self.image_shape_
-        on_gpu = device.type == "cuda"
-        n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
-        return ImageClassifierNet(
-            module,
-            optimizer=torch.optim.SGD,
-            optimizer__momentum=self.momentum,
-            optimizer__fused=True,
-            lr=self.learning_rate,
-            l2=self.l2,
-            batch_size=self.batch_size,
-            iterator_train__rng=rng,
-            iterator_valid__batch_size=max(1, n_pixels // (height * width)),
-            train_split=None,
-            callbacks=callbacks,
-            classes=np.arange(len(self.classes_)),
-            precision=_resolve_precision(self.precision, device),
-            device=str(device),
-            verbose=self.verbose,
-        )
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
@@ -747,67 +893,3 @@ def _as_images(X):
     if X.ndim == 4:
         return X
     raise ValueError(f"Found array with dim {X.ndim}, while images have 2 to 4.")
-
-
-def _module_parameters(module):
-    """Return the parameters of a user's module, prefixed, and whether it takes any."""
-    if not callable(module):  # None; or wrong, which `fit` will say
-        return {}, False
-    parameters = inspect.signature(module).parameters
-    named = {
-        f"module__{name}": parameter
-        for name, parameter in parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and name not in ("input_shape", "n_classes")
-    }
-    return named, any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _resolve_device(device):
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def _resolve_precision(precision, device):
-    """Return "bfloat16" for "auto" where the device multiplies in it."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        bfloat16 = any(capabilities.get(k) for k in ("avx512_bf16", "amx_bf16"))
-    return "bfloat16" if bfloat16 else "float32"
-
-
-@dataclass
-class _Training:
-    """Training that has come to a halt, and all it takes to go on with it."""
-
-    net: ImageClassifierNet
-    train: np.ndarray  # indices of images
-    valid: np.ndarray
-    params: dict[str, Any] = field(default_factory=dict)
-    states: list[torch.Tensor] = field(default_factory=list)  # of torch's generators
-
-    def move_to(self, device, generators):
-        """Go on on a device, perhaps another one, with its generators."""
-        self.net.move_to(device)
-        for generator, state in zip(generators, self.states, strict=False):
-            generator.set_state(state)
-        for generator in generators[len(self.states) :]:  # a GPU after the processor
-            generator.manual_seed(generators[0].initial_seed())
-
-
-@contextmanager
-def _torch_generators(device):
-    """Lend torch's random generators for a device, and put back their states."""
-    generators = [torch.default_generator]
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
-        for gpu in gpus:
-            index = torch.cuda.current_device() if gpu.index is None else gpu.index
-            generators.append(torch.cuda.default_generators[index])
-        # torch.manual_seed would reach every GPU, also those left alone here.
-        yield generators

@@ -99,6 +99,14 @@ class ConvNet(nn.Module):
 
     batch_norm : bool
 
+    pooling : {"flatten", "average"}
+        What comes before the hidden layers: all features, or the mean of each filter
+        over the image, so that no weight depends on the size of the image.
+
+    dropout : float
+        Share of the features that are set to 0, in training, before each fully
+        connected layer.
+
     Raises
     ------
     ValueError
@@ -117,6 +125,8 @@ class ConvNet(nn.Module):
         n_hidden_layers=1,
         n_units=128,
         batch_norm=True,
+        pooling="flatten",
+        dropout=0.0,
     ):
         super().__init__()
         n_conv_layers = _check_conv_layers(n_conv_layers, *input_shape[1:])
@@ -129,12 +139,16 @@ class ConvNet(nn.Module):
         for filters, size in zip(n_filters, filter_size, strict=True):
             layers.append(ConvBlock(shape, filters, size, batch_norm))
             shape = layers[-1].out_shape
+        if pooling == "average":
+            layers.append(nn.AdaptiveAvgPool2d(1))
+            shape = (shape[0], 1, 1)
         layers.append(nn.Flatten())
-        widths = (int(np.prod(shape)), *n_units)
+        widths = (int(np.prod(shape)), *n_units, n_classes)
         for n_in, n_out in pairwise(widths):
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-        layers.append(nn.Linear(widths[-1], n_classes))
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers[:-1])  # the last one gives logits
 
     def forward(self, images):
         return self.layers(images)

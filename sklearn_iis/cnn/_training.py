@@ -1,0 +1,260 @@
+"""Training of a network by the parameters of a classifier, which may go on later."""
+
+from collections import OrderedDict
+from copy import deepcopy
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from skorch.helper import predefined_split
+from torch import nn
+
+from sklearn_iis.cnn._augment import Augmentation
+from sklearn_iis.cnn._batches import ImageDataset
+from sklearn_iis.cnn._callbacks import (
+    EarlyStopping,
+    L1Penalty,
+    Monitored,
+    Validation,
+)
+from sklearn_iis.cnn._device import resolve_device, resolve_precision
+from sklearn_iis.cnn._module import ConvNet, Standardize
+from sklearn_iis.cnn._net import (
+    GPU_PIXELS_PER_BATCH,
+    PIXELS_PER_BATCH,
+    ImageClassifierNet,
+)
+from sklearn_iis.cnn._optimizers import get_optimizer
+from sklearn_iis.cnn._random import TorchRandom
+from sklearn_iis.cnn._schedule import Schedule
+
+# The parameters of the network that is used without a `module`.
+NETWORK_PARAMS = (
+    *("n_conv_layers", "n_filters", "filter_size", "n_hidden_layers", "n_units"),
+    *("batch_norm", "pooling", "dropout"),
+)
+
+
+@dataclass
+class Images:
+    """Images of known classes, and what each of them counts.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels)
+
+    labels : ndarray of shape (n_images,), int64
+        Indices of classes.
+
+    weights : ndarray of shape (n_images,), default=None
+        None means that all count the same.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, indices: np.ndarray | None = None) -> ImageDataset:
+        """Return a selection of the images."""
+        return ImageDataset(self.images, self.labels, indices, self.weights)
+
+
+@dataclass
+class Training:
+    """Training that has come to a halt, and all it takes to go on with it."""
+
+    net: ImageClassifierNet
+    n_images: int
+    train: np.ndarray  # indices of images
+    valid: np.ndarray
+    origin: np.random.RandomState  # before anything was drawn
+    params: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def begin(
+        cls, classifier: Any, data: Images, origin: Any = None, splits: bool = True
+    ) -> "Training":
+        """Return training that has not taken a step yet.
+
+        Parameters
+        ----------
+        classifier : CNNClassifier
+            The parameters, `classes_` and `image_shape_`.
+
+        data : Images
+            The images to train on, and to set part of aside.
+
+        origin : RandomState, default=None
+            The random state to start from; None means that of the classifier.
+
+        splits : bool, default=True
+            Whether to set images aside, if the classifier stops early.
+        """
+        rng = check_random_state(classifier.random_state) if origin is None else origin
+        origin = deepcopy(rng)
+        # What counts nothing is left out: its loss is 0, but not its statistics.
+        used = np.arange(len(data))
+        if data.weights is not None:
+            used = used[data.weights > 0]
+        train, valid = used, used[:0]
+        if classifier.early_stopping and splits:
+            train, valid = _split(used, data.labels, classifier, rng)
+        device = resolve_device(classifier.device)
+        random = TorchRandom(rng.randint(2**31), device)
+        statistics = data.select(train).channel_statistics()
+        with random.lent():
+            module = make_module(classifier, *statistics)
+        net = make_net(classifier, module, device, rng=rng, random=random)
+        return cls(net.initialize(), len(data), train, valid, origin)
+
+    def run(self, classifier: Any, data: Images, own_valid: Images | None) -> None:
+        """Train until there were `max_epochs` epochs, or until it stops early."""
+        self.params = classifier.get_params(deep=False)
+        net = self.net
+        device = resolve_device(classifier.device)
+        net.move_to(device)
+        net.precision = resolve_precision(classifier.precision, device)
+        net.max_epochs = classifier.max_epochs - len(net.history)
+        net.verbose = classifier.verbose
+        if net.stopped_ or net.max_epochs == 0:
+            return
+        if own_valid is not None:
+            net.train_split = predefined_split(own_valid.select())
+        elif len(self.valid) > 0:
+            net.train_split = predefined_split(data.select(self.valid))
+        net.partial_fit(data.select(self.train))
+        net.train_split = None  # would keep the images
+
+
+def _split(used, labels, classifier, rng):
+    """Return the indices of the training images, and of those set aside."""
+    counts = np.bincount(labels[used], minlength=1)
+    counts = counts[counts > 0]
+    n_valid = ceil(classifier.validation_fraction * len(used))
+    stratified = (
+        counts.min() >= 2 and len(counts) <= n_valid <= len(used) - len(counts)
+    )
+    return train_test_split(
+        used,
+        test_size=classifier.validation_fraction,
+        stratify=labels[used] if stratified else None,
+        random_state=rng,
+    )
+
+
+def make_module(classifier: Any, mean: np.ndarray, std: np.ndarray) -> nn.Sequential:
+    """Return the network on top of the standardisation of its images."""
+    height, width, channels = classifier.image_shape_
+    shapes = {
+        "input_shape": (channels, height, width),
+        "n_classes": len(classifier.classes_),
+    }
+    if classifier.module is None:
+        params = {name: getattr(classifier, name) for name in NETWORK_PARAMS}
+        memory_format = torch.channels_last
+        network = ConvNet(**shapes, **params).to(memory_format=memory_format)
+    else:
+        params = classifier.get_params(deep=False)
+        own = {k[8:]: v for k, v in params.items() if k.startswith("module__")}
+        network = classifier.module(**shapes, **own)
+        memory_format = torch.contiguous_format  # `view` would fail with the other
+    standardize = Standardize(mean, std, memory_format)
+    module = nn.Sequential(OrderedDict(standardize=standardize, network=network))
+    if classifier.module is not None:
+        _check_logits(module, shapes["input_shape"], shapes["n_classes"])
+    return module
+
+
+def _check_logits(module, input_shape, n_classes):
+    """Raise an error if a user's module does not return logits of the classes."""
+    if any(tensor.is_meta for tensor in module.state_dict().values()):
+        return
+    module.eval()
+    with torch.no_grad():
+        output = module(torch.zeros(1, *input_shape))
+    module.train()
+    if isinstance(output, tuple):  # with auxiliary outputs
+        output = output[0]
+    if not isinstance(output, torch.Tensor):
+        keys = f" with the keys {list(output)}" if isinstance(output, dict) else ""
+        raise TypeError(
+            "module must return logits, or a tuple that begins with them, got "
+            f"{type(output).__name__}{keys}"
+        )
+    if tuple(output.shape) != (1, n_classes):
+        raise ValueError(
+            f"module must return {n_classes} logits for each image, one for each "
+            f"class of y: of shape {(1, n_classes)} for one image, got "
+            f"{tuple(output.shape)}"
+        )
+
+
+def make_net(
+    classifier: Any,
+    module: nn.Sequential,
+    device: torch.device,
+    *,
+    rng: np.random.RandomState | None = None,
+    random: TorchRandom | None = None,
+) -> ImageClassifierNet:
+    """Return the net that trains a module, with its callbacks, or predicts by it."""
+    height, width, _ = classifier.image_shape_
+    on_gpu = device.type == "cuda"
+    n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
+    optimizer, params = get_optimizer(classifier)
+    return ImageClassifierNet(
+        module,
+        random=random,
+        module_draws=classifier.module is not None or classifier.dropout > 0,
+        augmentation=Augmentation(
+            flip=classifier.flip,
+            shift=classifier.shift,
+            crop=classifier.crop,
+            erase=classifier.erase,
+            own=classifier.augment,
+        ),
+        mixup=classifier.mixup,
+        has_own_callbacks=bool(classifier.callbacks),
+        criterion__criterion=classifier.criterion,
+        criterion__label_smoothing=classifier.label_smoothing,
+        optimizer=optimizer,
+        **{f"optimizer__{name}": value for name, value in params.items()},
+        lr=classifier.learning_rate,
+        l2=classifier.l2,
+        batch_size=classifier.batch_size,
+        iterator_train__rng=rng,
+        iterator_valid__batch_size=max(1, n_pixels // (height * width)),
+        train_split=None,
+        callbacks=_make_callbacks(classifier),
+        classes=np.arange(len(classifier.classes_)),
+        precision=resolve_precision(classifier.precision, device),
+        device=str(device),
+        verbose=classifier.verbose,
+    )
+
+
+def _make_callbacks(classifier):
+    """Return the callbacks of the net, in the order in which they are called."""
+    callbacks = []
+    if classifier.schedule != "constant":
+        n_epochs = classifier.schedule_epochs or classifier.max_epochs
+        callbacks.append(("schedule", Schedule(classifier.schedule, n_epochs)))
+    if classifier.l1 > 0:
+        callbacks.append(("l1", L1Penalty(classifier.l1)))
+    callbacks.append(("validation", Validation(classifier.monitor, classifier.classes_)))
+    callbacks += deepcopy(list(classifier.callbacks or ()))
+    if classifier.early_stopping:
+        early_stopping = EarlyStopping(
+            classifier.patience, keep_last=classifier.warm_start
+        )
+        callbacks.append(("early_stopping", early_stopping))
+    # After early stopping, which is to know of all epochs.
+    callbacks.append(("monitored", Monitored()))
+    return callbacks
