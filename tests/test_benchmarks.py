@@ -16,12 +16,13 @@ from benchmarks import (
     importance_accuracy,
     memory,
     overhead,
+    recipes,
     simulation,
     tabular,
     workers,
 )
 from benchmarks.searches import FORMULAS, LIBRARIES, run
-from sklearn_iis import SearchSpace
+from sklearn_iis import CNNClassifier, SearchSpace
 from sklearn_iis.searches import _tpe
 
 
@@ -166,6 +167,106 @@ def test_tables_on_tabular_data_are_those_of_the_committed_results(capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line[:1] == "|"]
     assert len(rows) > 60
     assert [row for row in rows if row not in page] == []
+
+
+def test_recipe_of_before_leaves_no_parameter_to_its_default():
+    others = {"learning_rate", "module", "device", "random_state", "verbose"}
+    names = CNNClassifier().get_params().keys() - others - {"warm_start"}
+    assert names - recipes.RECIPES["before"].keys() == set()
+
+
+@pytest.mark.parametrize("arm", recipes.RECIPES)
+def test_every_recipe_trains(arm):
+    task = recipes.Task("shapes", arm, 0.01, seed=1)
+    row = recipes.run(task, None, n_images=40, max_epochs=1)
+    assert tuple(row) == recipes.COLUMNS
+    assert row["epochs"] == 1
+    assert 0 < row["test_error"] < 1
+    assert row["failed"] == ""
+
+
+def test_training_that_diverges_counts_as_guessing():
+    task = recipes.Task("shapes", "before", 1e30, seed=0)
+    row = recipes.run(task, None, n_images=40, max_epochs=1)
+    assert "loss is" in row["failed"]
+    assert row["epochs"] == ""
+    _, (_, y_test) = recipes.load("shapes", None, 0)
+    guess = np.bincount(recipes.take((y_test, y_test), 40, 0)[1]) / 40
+    assert row["test_error"] in (1 - guess).round(5)
+
+
+def test_recipes_are_resumed(tmp_path, capsys):
+    """What has a row is not run again; the others are appended."""
+    out = tmp_path / "recipes.csv"
+    known = "shapes,before,0.01,0,0.5,0.5,1.0,7,2000-01-01,\n"
+    out.write_text(",".join(recipes.COLUMNS) + "\n" + known)
+    command = ["--datasets", "shapes", "--arms", "before", "--rates", "0.01", "0.316"]
+    command += ["--images", "40", "--max-epochs", "1", "--jobs", "1", "--seeds", "1"]
+    recipes.main([*command, "--out", str(out)])
+    rows = pd.read_csv(out)
+    assert rows["learning_rate"].tolist() == [0.01, 0.316]
+    assert rows["epochs"].tolist() == [7, 1]
+    content = out.read_text()
+    assert known in content
+    assert "1 runs to do" in capsys.readouterr().out
+    recipes.main([*command, "--out", str(out)])
+    assert "0 runs to do" in capsys.readouterr().out
+    assert out.read_text() == content
+
+
+def test_other_recipes_are_run_at_the_default_rate():
+    rate = CNNClassifier().learning_rate
+    arms = ["--datasets", "shapes", "--arms", "before", "default", "without momentum"]
+    command = [*arms, "--seeds", "1", "--rates", "0.5", "1"]
+    rates = {arm: [] for arm in arms[3:]}
+    for task in recipes.list_tasks(recipes.parse_arguments(command)):
+        rates[task.arm].append(task.learning_rate)
+    assert list(rates.values()) == [[0.5, 1], [rate, 0.5, 1], [rate]]
+
+
+def test_recipes_without_images_say_so(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        recipes.main(["--data", str(tmp_path)])
+    assert f"no folder '{tmp_path / 'flowers12'}'" in capsys.readouterr().err
+
+
+def test_tables_of_recipes(tmp_path, capsys):
+    """Validation chooses the rate; ranges are those of the test errors."""
+    errors = {  # validation error, test errors of three seeds
+        ("before", 0.001): (0.6, (0.5, 0.6, 0.6)),
+        ("before", 0.01): (0.5, (0.4, 0.42, 0.5)),
+        ("before", 0.1): (0.3, (0.6, 0.44, 0.4)),
+        ("before", 1.0): (0.75, (0.75, 0.75, 0.75)),
+        ("default", 0.001): (0.3, (0.26, 0.25, 0.27)),
+        ("default", 0.01): (0.2, (0.22, 0.22, 0.22)),
+        ("default", 0.03): (0.3, (0.9, 0.9, 0.9)),
+        ("default", 0.1): (0.2, (0.25, 0.25, 0.25)),
+        ("default", 1.0): (0.75, (0.75, 0.75, 0.75)),
+        ("gone", 0.03): (0.4, (0.33, 0.33, 0.33)),
+    }
+    rows = [
+        [
+            *("shapes", arm, rate, seed, validation, test[seed], seed, seed + 5),
+            *("2000-01-01", "diverged" if rate == 1 else ""),
+        ]
+        for (arm, rate), (validation, test) in errors.items()
+        for seed in range(3)
+    ]
+    out = tmp_path / "recipes.csv"
+    pd.DataFrame(rows, columns=recipes.COLUMNS).to_csv(out, index=False)
+    recipes.main(["--table", "--out", str(out)])
+    printed = capsys.readouterr().out
+    for line in (
+        "| before | 0.1 | 3 | 0 | 0.300 | 0.440 | 0.420 to 0.520 | 1.00 | 1.0 | 6 |",
+        "| default | 0.01 | 3 | 0 | 0.200 | 0.220 | 0.220 to 0.220 | 0.50 | 1.0 | 6 |",
+        "| gone | 0.03 | 3 | 0 | 0.400 | 0.330 | 0.330 to 0.330 | 0.75 | 1.0 | 6 |",
+        "| arm | 0.001 | 0.01 | 0.03 | 0.1 | 1 |",
+        "| before | 0.600 | 0.420 |  | 0.440 | 0.750 |",
+        "| gone |  |  | 0.330 |  |  |",
+        "before 0.01 to 0.1 (10 times); default 0.001 to 0.1 (100 times or more); "
+        "quotient 10.",
+    ):
+        assert line in printed.splitlines()
 
 
 def hold(megabytes):
