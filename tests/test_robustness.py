@@ -294,7 +294,12 @@ def make_cnn_search(space=None, *, sizes=(8,), **params):
             ("resize", ImageResizer()),
             (
                 "cnn",
-                CNNClassifier(n_filters=4, batch_size=8, random_state=0, **settings),
+                CNNClassifier(
+                    n_filters=4,
+                    batch_size=8,
+                    random_state=0,
+                    **{"early_stopping": True, "schedule": "constant"} | settings,
+                ),
             ),
         ]
     )

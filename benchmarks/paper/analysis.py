@@ -17,13 +17,8 @@ from sklearn.utils import Bunch
 
 from benchmarks.paper.experiments import EXPERIMENTS, Experiment
 from benchmarks.paper.run import JOB, get_jobs, read_tables
-from sklearn_iis import (
-    CNNClassifier,
-    IISSearchCV,
-    ImageResizer,
-    PerLayer,
-    SearchSpace,
-)
+from sklearn_iis import IISSearchCV, ImageResizer, PerLayer, SearchSpace
+from sklearn_iis.cnn import paper_classifier
 from sklearn_iis.inspection import hyperparameter_importance, hyperparameter_marginal
 
 PAIR = ["search", "repeat"]
@@ -313,7 +308,7 @@ class Results:
             As if they had been the stages of a search.
         """
         space = SearchSpace(self.experiment.space)
-        network = CNNClassifier(**self.experiment.network)
+        network = paper_classifier(**self.experiment.network)
         search = IISSearchCV(
             Pipeline([("resize", ImageResizer()), ("cnn", network)]), space
         )

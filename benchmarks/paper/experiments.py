@@ -52,7 +52,7 @@ class Experiment:
         The hyperparameters of the pipeline.
 
     network : dict
-        Parameters of `CNNClassifier` that are not searched.
+        Parameters of `paper_classifier` that are not searched.
 
     arms : dict of str to Arm
         What is compared.
@@ -195,7 +195,7 @@ def publish(data, sizes, n_iter, further_sizes=()):
     return Experiment(
         data=data,
         space=make_space(5, 128, [64, 128, 256, 512]),
-        network={"batch_norm": False, "max_epochs": 200},
+        network={"max_epochs": 200},
         arms=compare(sizes, n_iter, further_sizes),
         searches=SEARCHES,
         n_repeats=3,
@@ -203,7 +203,7 @@ def publish(data, sizes, n_iter, further_sizes=()):
 
 
 SMALL = {
-    "network": {"max_epochs": 15},
+    "network": {"batch_norm": True, "max_epochs": 15},
     "clock": "cpu",
     "n_threads": 1,
 }
@@ -239,7 +239,7 @@ EXPERIMENTS = {
     "flowers12-short": Experiment(
         data="flowers12",
         space=make_small_space(12),
-        network={"max_epochs": 2},
+        network={"batch_norm": True, "max_epochs": 2},
         arms=compare((16, 24, 32), (6, 4, 2)),
         searches=("random", "tpe"),
         n_repeats=2,

@@ -22,8 +22,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 
 from benchmarks.paper.data import describe, load
-from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer
+from sklearn_iis import IISSearchCV, ImageResizer
 from sklearn_iis._files import replace_file
+from sklearn_iis.cnn import paper_classifier
 from sklearn_iis.datasets import make_shapes
 
 JOB = ["search", "arm", "repeat"]
@@ -231,7 +232,7 @@ def get_journal(folder, job):
 def warm_up():
     """Fit once: the first fit of a process takes seconds more than the others."""
     X, y = make_shapes(64, size=16, random_state=0)
-    CNNClassifier(max_epochs=1, random_state=0).fit(X, y).predict(X)
+    paper_classifier(max_epochs=1, random_state=0).fit(X, y).predict(X)
 
 
 def run_job(experiment, job, folder, data_path):
@@ -243,7 +244,7 @@ def run_job(experiment, job, folder, data_path):
     arm = experiment.arms[arm_name]
     seed = experiment.seed + repeat
     data = load(experiment.data, data_path, experiment.largest_size)
-    network = CNNClassifier(**experiment.network, random_state=seed)
+    network = paper_classifier(**experiment.network, random_state=seed)
     search = IISSearchCV(
         TimedPipeline([("resize", ImageResizer()), ("cnn", network)]),
         experiment.space,

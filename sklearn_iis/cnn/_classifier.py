@@ -228,7 +228,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         `warm_start=True` only. After a fit that was interrupted or failed, the next one
         starts anew. `device` may be another one in the next call.
 
-    **params
+    **module__params
         Parameters of `module`, each as ``module__<name>``, and of the optimizer, each
         as ``optimizer__<name>``; also through `set_params`.
 
@@ -386,7 +386,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         random_state=None,
         verbose=0,
         warm_start=False,
-        **params,
+        **module__params,
     ):
         self.n_conv_layers = n_conv_layers
         self.n_filters = n_filters
@@ -425,10 +425,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
-        for name in params:
+        for name in module__params:
             if not name.startswith(self._prefixes):
                 raise TypeError(f"CNNClassifier has no parameter {name!r}.")
-        vars(self).update(params)
+        vars(self).update(module__params)
 
     @property
     def warm_start_parameters(self):
@@ -634,8 +634,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             self, X, y, dtype=(np.float32, np.uint8), allow_nd=True, reset=False
         )
         images = self._check_images(X)
-        if unknown := set(y) - set(self.classes_):
-            raise ValueError(f"y_val has classes that y has not: {sorted(unknown)}")
+        if len(unknown := np.setdiff1d(y, self.classes_)):
+            raise ValueError(f"y_val has classes that y has not: {unknown.tolist()}")
         labels = np.searchsorted(self.classes_, y)
         return Images(images, labels, self._weigh(X, labels, sample_weight))
 

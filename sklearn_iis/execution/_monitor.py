@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -86,8 +87,20 @@ class Monitor:
         -------
         stop : bool
             Whether `fit` should end, and keep what it has learned.
+
+        Warns
+        -----
+        UserWarning
+            If there is a pruner, but the first epoch has no score.
         """
         self.history = history
+        if score is None and self.should_stop is not None and len(history) == 1:
+            warnings.warn(
+                "the pruner has nothing to go by: the fit tells no validation score. A "
+                "CNNClassifier tells one with early_stopping=True",
+                UserWarning,
+                stacklevel=2,
+            )
         if score is not None and self.should_stop is not None and not self.stopped:
             try:
                 self.stopped = self.should_stop(len(history), score)

@@ -1,23 +1,37 @@
 """CNNClassifier: scikit-learn's rules, images of every kind, training and its ends."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.metrics import recall_score
 from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.utils import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from sklearn_iis.cnn import CNNClassifier
+from sklearn_iis import IISSearchCV
+from sklearn_iis.cnn import CNNClassifier, paper_classifier
 
 
-@parametrize_with_checks([CNNClassifier()])
+# Batches and batch normalisation make a weight of 2 another thing than an image that is
+# there twice; scikit-learn's own networks trained by SGD are not checked for it either.
+NOT_EXPECTED = {
+    "check_sample_weight_equivalence_on_dense_data": "trained on batches at random"
+}
+
+
+@parametrize_with_checks(
+    [CNNClassifier()], expected_failed_checks=lambda estimator: NOT_EXPECTED
+)
 def test_common(estimator, check):
-    """Scikit-learn's common tests, with the default parameters, none excepted."""
+    """Scikit-learn's common tests, with the default parameters."""
     check(estimator)
 
 
@@ -66,7 +80,7 @@ def test_penalties_are_used(few):
     """L1 makes weights small, L2 makes them smaller than none."""
     norms = {}
     for name, params in {"none": {}, "l1": {"l1": 0.02}, "l2": {"l2": 0.2}}.items():
-        clf = quick(max_epochs=20, early_stopping=False, **params).fit(*few)
+        clf = quick(max_epochs=20, **params).fit(*few)
         weights = [p for p in clf.net_.module_.parameters() if p.ndim > 1]
         norms[name] = sum(w.abs().sum().item() for w in weights)
     assert max(norms["l1"], norms["l2"]) < 0.7 * norms["none"]
@@ -119,11 +133,11 @@ def test_scale_of_pixels(few, scale):
 def test_standardised_by_training_images(few):
     """The statistics are those of all images, or of those that were not set aside."""
     images, labels = few
-    clf = quick(early_stopping=False).fit(images, labels)
+    clf = quick().fit(images, labels)
     standardize = clf.net_.module_.standardize
     assert standardize.mean.item() == pytest.approx(images.mean())
     assert standardize.scale.item() == pytest.approx(1 / images.std())
-    held_out = quick().fit(images, labels).net_.module_.standardize
+    held_out = quick(early_stopping=True).fit(images, labels).net_.module_.standardize
     assert held_out.mean.item() != standardize.mean.item()
 
 
@@ -174,9 +188,10 @@ def test_precision(few):
 def test_early_stopping(few):
     """Stops `patience` epochs after the best, and predicts with its weights."""
     images, labels = few
-    params = {"patience": 3, "validation_fraction": 0.25, "precision": "float32"}
+    params = {"early_stopping": True, "schedule": "constant", "patience": 3}
+    params |= {"validation_fraction": 0.25, "precision": "float32"}
     clf = quick(max_epochs=100, **params).fit(images, labels)
-    scores = [(row["valid_acc"], -row["valid_loss"]) for row in clf.history_]
+    scores = [(row["valid_score"], -row["valid_loss"]) for row in clf.history_]
     best = max(scores)
     assert clf.n_iter_ == len(scores) == scores.index(best) + 1 + 3 < 100
     shorter = quick(max_epochs=scores.index(best) + 1, **params).fit(images, labels)
@@ -188,14 +203,24 @@ def test_early_stopping(few):
 @pytest.mark.parametrize(
     "params",
     [
-        pytest.param({}, id="early stopping"),
-        pytest.param({"patience": 2, "learning_rate": 0.3}, id="stopped early"),
-        pytest.param({"early_stopping": False, "l1": 1e-4, "l2": 1e-3}, id="penalties"),
+        pytest.param({"schedule": "constant"}, id="constant rate"),
+        pytest.param({"early_stopping": True, "patience": None}, id="best weights"),
+        pytest.param(
+            {"early_stopping": True, "patience": 2, "schedule": "constant"}
+            | {"learning_rate": 0.3},
+            id="stopped early",
+        ),
+        pytest.param({"l1": 1e-4, "l2": 1e-3}, id="penalties"),
         pytest.param(
             {"module": Perceptron, "module__n_hidden": 16, "batch_size": 32},
             id="own module, dropout",
         ),
         pytest.param({"random_state": np.random.RandomState(0)}, id="RandomState"),
+        pytest.param(
+            {"schedule_epochs": 12, "mixup": 0.2, "dropout": 0.2, "crop": 0.2},
+            id="schedule of its own length",
+        ),
+        pytest.param({"schedule": "cosine", "optimizer": "adamw"}, id="AdamW"),
     ],
 )
 def test_going_on_is_training_straight_through(few, params):
@@ -220,8 +245,9 @@ def test_going_on_is_training_straight_through(few, params):
 def test_going_on_on_another_device(few):
     """There is one only, by two names."""
     images, labels = few
-    straight = quick(max_epochs=3, device="cpu").fit(images, labels)
-    clf = quick(max_epochs=1, warm_start=True, device="cpu").fit(images, labels)
+    params = {"device": "cpu", "schedule": "constant"}
+    straight = quick(max_epochs=3, **params).fit(images, labels)
+    clf = quick(max_epochs=1, warm_start=True, **params).fit(images, labels)
     before = clf.net_.optimizer_.state_dict()["state"]
     clf.set_params(max_epochs=3, device="cpu:0").fit(images, labels)
     assert clf.net_.device == "cpu:0"
@@ -231,30 +257,34 @@ def test_going_on_on_another_device(few):
     )
 
 
-def test_going_on_where_there_is_one_more_generator(few):
-    """As on a GPU after the processor. It is seeded, and the others go on."""
-    images, labels = few
-    clf = quick(max_epochs=1, warm_start=True).fit(images, labels)
-    generators = [torch.Generator(), torch.Generator()]
-    seeds = []
-    for _ in range(2):
-        generators[1].seed()
-        clf._training.move_to(torch.device("cpu"), generators)
-        assert torch.equal(generators[0].get_state(), clf._training.states[0])
-        seeds.append(generators[1].initial_seed())
-    assert seeds[0] == seeds[1]
-
-
 def test_predictions_on_the_way_are_those_of_fewer_epochs(few):
     """A fit that may go on predicts with the best weights, as any other."""
     images, labels = few
-    clf = quick(max_epochs=2, warm_start=True).fit(images, labels)
+    params = {"early_stopping": True, "schedule_epochs": 5}
+    clf = quick(max_epochs=2, warm_start=True, **params).fit(images, labels)
     for n_epochs in (2, 5):
         clf.set_params(max_epochs=n_epochs).fit(images, labels)
-        straight = quick(max_epochs=n_epochs).fit(images, labels)
+        straight = quick(max_epochs=n_epochs, **params).fit(images, labels)
         np.testing.assert_array_equal(
             clf.predict_proba(images), straight.predict_proba(images)
         )
+
+
+@pytest.mark.parametrize(
+    ("params", "goes_on"),
+    [
+        ({}, False),
+        ({"schedule": "constant"}, True),
+        ({"schedule": "cosine", "schedule_epochs": 4}, True),
+    ],
+)
+def test_training_goes_on_where_the_schedule_does(few, params, goes_on):
+    """Otherwise it starts anew, and searches know that it does."""
+    clf = quick(max_epochs=2, warm_start=True, **params).fit(*few)
+    module = clf.net_.module_
+    clf.set_params(max_epochs=4).fit(*few)
+    assert (clf.net_.module_ is module) == goes_on
+    assert clf.warm_start_parameters == (("max_epochs",) if goes_on else ())
 
 
 def test_fit_starts_anew_unless_asked_to_go_on(few):
@@ -272,7 +302,8 @@ def test_fit_starts_anew_unless_asked_to_go_on(few):
 def test_after_an_interrupt_fit_starts_anew(few, monkeypatch):
     """Training does not go on with a network that was half trained."""
     images, labels = few
-    clf = quick(max_epochs=2, warm_start=True).fit(images, labels)
+    clf = quick(max_epochs=2, warm_start=True, schedule="constant")
+    clf.fit(images, labels)
 
     def interrupted(net, *args, **kwargs):
         raise KeyboardInterrupt
@@ -283,7 +314,7 @@ def test_after_an_interrupt_fit_starts_anew(few, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             clf.fit(images, labels)
     clf.fit(images, labels)
-    straight = quick(max_epochs=4).fit(images, labels)
+    straight = quick(max_epochs=4, schedule="constant").fit(images, labels)
     assert [row["epoch"] for row in clf.history_] == [1, 2, 3, 4]
     np.testing.assert_array_equal(
         clf.predict_proba(images), straight.predict_proba(images)
@@ -311,21 +342,22 @@ def test_going_on_with_something_else_is_refused(few):
 def test_history(few):
     """One entry an epoch; what concerns validation only with early stopping."""
     keys = {"epoch", "train_loss", "dur"}
-    history = quick(early_stopping=False).fit(*few).history_
+    history = quick().fit(*few).history_
     assert [set(row) for row in history] == [keys] * 3
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
-    history = quick().fit(*few).history_
-    assert [set(row) for row in history] == [keys | {"valid_loss", "valid_acc"}] * 3
+    history = quick(early_stopping=True).fit(*few).history_
+    keys |= {"valid_loss", "valid_acc", "valid_score"}
+    assert [set(row) for row in history] == [keys] * 3
 
 
 def test_rare_classes(few):
     """A class of one image, or more classes than images set aside, are no hindrance."""
     images, labels = few
     rare = np.where(np.arange(200) == 0, 99, labels)
-    assert 99 in quick().fit(images, rare).classes_
+    assert 99 in quick(early_stopping=True).fit(images, rare).classes_
     many = np.arange(200) // 2
-    assert len(quick().fit(images, many).classes_) == 100
+    assert len(quick(early_stopping=True).fit(images, many).classes_) == 100
 
 
 def test_diverges(few):
@@ -378,7 +410,7 @@ def test_data_are_left_alone(few, tmp_path):
 def test_predicts_in_batches(few, monkeypatch):
     """Prediction goes through batches of bounded size and gives the same."""
     images, labels = few
-    monkeypatch.setattr("sklearn_iis.cnn._classifier.PIXELS_PER_BATCH", 64 * 30)
+    monkeypatch.setattr("sklearn_iis.cnn._training.PIXELS_PER_BATCH", 64 * 30)
     clf = quick().fit(images, labels)
     sizes = []
     clf.net_.module_.register_forward_hook(lambda m, args, out: sizes.append(len(out)))
@@ -391,7 +423,7 @@ def test_verbose(few, capsys):
     """Silent unless asked for a line an epoch."""
     quick().fit(*few)
     assert capsys.readouterr().out == ""
-    quick(verbose=1).fit(*few)
+    quick(verbose=1, early_stopping=True).fit(*few)
     assert "valid_loss" in capsys.readouterr().out
 
 
@@ -399,7 +431,7 @@ def test_own_module(few):
     """A user's module is given its parameters, trained reproducibly, and copied."""
     images, labels = few
     clf = CNNClassifier(module=Perceptron, module__n_hidden=32, random_state=0)
-    clf.set_params(module__dropout=0.1, max_epochs=30, n_conv_layers=99)
+    clf.set_params(module__dropout=0.1, max_epochs=60, n_conv_layers=99)
     clf.fit(images, labels)
     network = clf.net_.module_.network
     assert isinstance(network, Perceptron)
@@ -468,3 +500,197 @@ def test_a_module_that_is_made_already_is_refused(few):
     module = Viewer((1, 8, 8), 10, 2)
     with pytest.raises(TypeError, match="module must be a class, or a function"):
         CNNClassifier(module=module).fit(*few)
+
+
+class Headed(nn.Module):
+    """A module that returns logits in different ways, of a width of its own."""
+
+    def __init__(self, input_shape, n_classes, wrap=lambda logits: logits, width=None):
+        super().__init__()
+        self.out = nn.Linear(int(np.prod(input_shape)), width or n_classes)
+        self.wrap = wrap
+
+    def forward(self, images):
+        return self.wrap(self.out(images.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"width": 1000}, ValueError, r"10 logits .* got \(1, 1000\)"),
+        ({"width": 1}, ValueError, r"10 logits .* got \(1, 1\)"),
+        (
+            {"wrap": lambda logits: logits[:, :, None, None]},
+            ValueError,
+            r"got \(1, 10, 1, 1\)",
+        ),
+        (
+            {"wrap": lambda logits: {"logits": logits}},
+            TypeError,
+            r"got dict with the keys \['logits'\]",
+        ),
+        ({"wrap": lambda logits: [logits]}, TypeError, "got list"),
+        ({"wrap": lambda logits: (logits[:, :3], logits)}, ValueError, "10 logits"),
+    ],
+)
+def test_a_module_that_does_not_return_logits_of_the_classes(
+    few, params, error, message
+):
+    """Before anything is trained; the error says what it returned."""
+    params = {f"module__{name}": value for name, value in params.items()}
+    with pytest.raises(error, match=message):
+        quick(module=Headed, **params).fit(*few)
+
+
+def test_the_first_of_a_tuple_is_taken_for_the_logits(few):
+    images, labels = few
+    probabilities = [
+        quick(module=Headed, module__wrap=wrap)
+        .fit(images, labels)
+        .predict_proba(images)
+        for wrap in (lambda logits: logits, lambda logits: (logits, "auxiliary"))
+    ]
+    np.testing.assert_array_equal(*probabilities)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"dropout": 0.3, "mixup": 0.2, "flip": True, "crop": 0.2, "erase": 0.2},
+        {"module": Perceptron, "module__n_hidden": 8},
+        {"augment": lambda images: images + torch.randn_like(images)},
+    ],
+    ids=["default", "all that draws", "own module", "own augmentation"],
+)
+@pytest.mark.parametrize("backend", ["threads", "joblib"])
+def test_fits_in_threads_are_fits_alone(few, params, backend):
+    """Same seeds, same networks, and torch's global generator is left alone."""
+    images, labels = few[0][:60], few[1][:60]
+
+    def fit(seed):
+        params_ = {"max_epochs": 2, "n_filters": 4, "n_units": 8, "batch_size": 8}
+        clf = CNNClassifier(**params_, random_state=seed, **params)
+        return clf.fit(images, labels).predict_proba(images)
+
+    expected, state = [fit(0), fit(1)], torch.get_rng_state()
+    seeds = [0, 1] * 8
+    if backend == "threads":
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(fit, seeds))
+    else:
+        parallel = joblib.Parallel(n_jobs=4, backend="threading")
+        found = parallel(joblib.delayed(fit)(seed) for seed in seeds)
+    for seed, probabilities in zip(seeds, found, strict=True):
+        np.testing.assert_array_equal(probabilities, expected[seed])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def faint_squares(n_images, n_rare, seed):
+    """Return noisy images, and labels: those of class 1 have a faint square."""
+    rng = np.random.RandomState(seed)
+    labels = (np.arange(n_images) < n_rare).astype(int)
+    images = rng.normal(size=(n_images, 12, 12)).astype(np.float32)
+    images[labels == 1, 3:9, 3:9] += 0.7
+    return images, labels
+
+
+def test_a_rare_class_is_found_with_class_weight():
+    """One image in twenty: with weights it is predicted more often than without."""
+    X, y = faint_squares(600, 30, seed=0)
+    X_test, y_test = faint_squares(400, 200, seed=1)
+    clf = CNNClassifier(n_filters=8, n_units=16, max_epochs=30, random_state=0)
+    plain = recall_score(y_test, clf.fit(X, y).predict(X_test))
+    clf.set_params(class_weight="balanced")
+    balanced = recall_score(y_test, clf.fit(X, y).predict(X_test))
+    assert balanced > max(plain, 0.7)
+
+
+def test_class_weights_are_weights_of_the_images(few):
+    """A dict, "balanced", and the product with weights of the images."""
+    images, labels = few
+    of_class = dict.fromkeys(range(10), 1.0) | {3: 5.0}
+    weights = np.where(labels == 3, 5.0, 1.0)
+    balanced = compute_sample_weight("balanced", labels)
+    for class_weight, sample_weight, equal in (
+        (of_class, None, weights),
+        ("balanced", None, balanced),
+        (of_class, weights, weights**2),
+    ):
+        clf = quick(class_weight=class_weight).fit(images, labels, sample_weight)
+        expected = quick().fit(images, labels, equal)
+        np.testing.assert_allclose(
+            clf.predict_proba(images), expected.predict_proba(images), atol=1e-5
+        )
+
+
+def test_weights_of_one_are_no_weights(few):
+    images, labels = few
+    expected = quick().fit(images, labels).predict_proba(images)
+    for weights in (np.ones(200), np.full(200, 7.0)):
+        clf = quick().fit(images, labels, sample_weight=weights)
+        np.testing.assert_allclose(clf.predict_proba(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_images_without_weight_are_left_out(few, early_stopping):
+    """They are neither trained on nor validated on, nor part of the statistics."""
+    images, labels = few
+    weights = (np.arange(200) < 150).astype(float)
+    clf = quick(early_stopping=early_stopping).fit(images, labels, weights)
+    wrong = np.where(weights[:, None, None] == 0, 255, images).astype(np.uint8)
+    other = quick(early_stopping=early_stopping).fit(wrong, labels, weights)
+    np.testing.assert_array_equal(
+        clf.predict_proba(images), other.predict_proba(images)
+    )
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        quick().fit(images, labels, np.zeros(200))
+    with pytest.raises(ValueError, match="all images have the weight 0"):
+        quick(class_weight=dict.fromkeys(range(10), 0.0)).fit(images, labels)
+
+
+def test_validation_images_of_ones_own(few):
+    """All others train; what is scored is what was given."""
+    images, labels = few
+    train, valid = slice(0, 150), slice(150, 200)
+    clf = quick(early_stopping=True, patience=None)
+    clf.fit(images[train], labels[train], X_val=images[valid], y_val=labels[valid])
+    best = max(row["valid_acc"] for row in clf.history_)
+    assert clf.score(images[valid], labels[valid]) == pytest.approx(best)
+    assert clf.net_.module_.standardize.mean.item() == pytest.approx(
+        images[train].mean()
+    )
+
+
+def test_validation_images_that_do_not_fit(few):
+    images, labels = few
+    clf = quick(early_stopping=True)
+    own = {"X_val": images, "y_val": labels}
+    with pytest.raises(ValueError, match="must be given together"):
+        clf.fit(images, labels, X_val=images)
+    with pytest.raises(ValueError, match=r"classes that y has not: \[99\]"):
+        clf.fit(images, labels, **own | {"y_val": np.full(200, 99)})
+    with pytest.raises(ValueError, match=r"shape \(7, 8, 1\).*\(8, 8, 1\)"):
+        clf.fit(images, labels, **own | {"X_val": images[:, 1:]})
+    with pytest.raises(ValueError, match="with early_stopping=True only"):
+        quick().fit(images, labels, **own)
+
+
+def test_weights_are_routed_through_a_search(few):
+    """To `fit` and to the scorer; a rare class that counts more is found."""
+    X, y = faint_squares(300, 15, seed=0)
+    weights = np.where(y == 1, 20.0, 1.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = CNNClassifier(n_filters=4, n_units=8, max_epochs=15, random_state=0)
+        clf.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = IISSearchCV(clf, {"n_filters": [8]}, n_iter=1, cv=3, random_state=0)
+        search.fit(X, y, sample_weight=weights)
+    assert recall_score(y, search.predict(X)) > 0.7
+
+
+def test_a_paper_classifier_trains_as_the_paper_does(few):
+    """At a constant rate, on the images as they are, until it gets no better."""
+    clf = paper_classifier(random_state=0, patience=3).fit(*few)
+    assert clf.n_iter_ < clf.max_epochs
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in clf.net_.module_.modules())
+    assert not clf.net_.optimizer_.param_groups[0]["nesterov"]

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from sklearn_iis.cnn._batches import ImageDataset
 from sklearn_iis.cnn._net import ImageClassifierNet
+from sklearn_iis.cnn._random import TorchRandom
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def make_net(module=None, **params):
         "classes": range(3),
         "train_split": None,
         "verbose": 0,
+        "random": TorchRandom(0, torch.device("cpu")),
     }
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) if module is None else module
     return ImageClassifierNet(module, **(defaults | params))
@@ -99,3 +101,24 @@ def test_keyboard_interrupt(dataset):
 
     with pytest.raises(KeyboardInterrupt):
         make_net(Interrupted(4, 3)).fit(dataset, None)
+
+
+def test_the_first_of_several_outputs_is_taken_for_the_logits(dataset):
+    """As skorch does: networks with auxiliary heads return tuples."""
+
+    class TwoHeaded(nn.Linear):
+        def forward(self, images):
+            logits = super().forward(images.flatten(1))
+            return logits, logits + 100
+
+    net = make_net(TwoHeaded(4, 3)).fit(dataset, None)
+    expected = F.linear(
+        torch.from_numpy(dataset.images).flatten(1),
+        net.module_.weight,
+        net.module_.bias,
+    )
+    np.testing.assert_allclose(
+        net.predict_proba(dataset.images),
+        expected.softmax(dim=1).detach().numpy(),
+        rtol=1e-6,
+    )

@@ -200,9 +200,16 @@ def test_a_directory_that_is_not_there_holds_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("estimator", "resource", "warm_start"),
     [
-        (CNNClassifier(), "max_epochs", "warm_start"),
-        (CNNClassifier(), "n_filters", None),
-        (Pipeline([("cnn", CNNClassifier())]), "cnn__max_epochs", "cnn__warm_start"),
+        (CNNClassifier(schedule="constant"), "max_epochs", "warm_start"),
+        (CNNClassifier(schedule_epochs=9), "max_epochs", "warm_start"),
+        (CNNClassifier(schedule="constant"), "n_filters", None),
+        # The schedule is another one for more epochs.
+        (CNNClassifier(), "max_epochs", None),
+        (
+            Pipeline([("cnn", CNNClassifier(schedule="constant"))]),
+            "cnn__max_epochs",
+            "cnn__warm_start",
+        ),
         (GradientBoostingClassifier(), "n_estimators", "warm_start"),
         (
             BaggingClassifier(GradientBoostingClassifier()),

@@ -746,7 +746,7 @@ def test_training_goes_on_on_another_device(devices, tmp_path, monkeypatch):
 
     samples = np.arange(30)
     job = Job(
-        CNNClassifier(device="auto", random_state=0),
+        CNNClassifier(device="auto", schedule="constant", random_state=0),
         SearchSpace({"learning_rate": [0.01, 0.1]}),
         np.random.default_rng(0).random((30, 4, 4)),
         samples % 2,

@@ -36,7 +36,7 @@ N_ITER, MORE = (4, 2), (6, 3)
 
 def run_search(storage, n_iter=N_ITER):
     images, labels = make_shapes(60, size=16, n_classes=2, random_state=0)
-    cnn = CNNClassifier(max_epochs=3, random_state=0)
+    cnn = CNNClassifier(max_epochs=3, early_stopping=True, random_state=0)
     search = IISSearchCV(
         Pipeline([("resize", ImageResizer()), ("cnn", cnn)]),
         SPACE,

@@ -192,7 +192,7 @@ def test_the_epochs_of_a_network(journal):
         assert {"train_loss", "valid_loss", "valid_acc"} <= set(history)
         scores = trial.intermediate_values
         assert [scores[epoch] for epoch in (1, 2, 3)] == pytest.approx(
-            history["valid_acc"], abs=1e-6
+            history["valid_score"], abs=1e-6
         )
     again = pickle.loads(pickle.dumps(search)).fit(images, labels)
     assert_same(again.cv_results_, search.cv_results_, times=True)
@@ -203,7 +203,7 @@ def test_the_pruner_is_left_as_it_was(journal):
     before = dict(vars(pruner))
     images, labels = np.zeros((20, 4, 4), dtype=np.uint8), np.arange(20) % 2
     search = IISSearchCV(
-        CNNClassifier(max_epochs=2, random_state=0),
+        CNNClassifier(max_epochs=2, early_stopping=True, random_state=0),
         {"learning_rate": loguniform(1e-3, 1)},
         n_iter=3,
         cv=2,
