@@ -33,7 +33,9 @@ FILES_AT_ONCE = 256
 DRAFT_SCALE = 2
 
 
-class ImageResizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
+    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """Resize images, given as arrays or as files, to one size.
 
     The transformer is stateless: `transform` may be called without `fit`. Each image is

@@ -654,7 +654,7 @@ def test_images_are_resized_once_a_stage(images, monkeypatch):
 
 
 def test_images_stay_arrays_where_steps_return_data_frames(images):
-    """Images that were resized beforehand, and in the pipeline, by `refit` and later."""
+    """Images that were resized beforehand, and those of `refit` and `predict`."""
     scores = make_image_search().fit(*images).cv_results_["mean_test_score"]
     chosen = make_image_search()
     chosen.estimator.set_output(transform="pandas")
