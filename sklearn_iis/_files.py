@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,13 +47,20 @@ def check_writable(path: Path) -> None:
         raise PermissionError(f"nothing can be written to the folder {str(folder)!r}")
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file beside the path, and put it in its place once it is complete."""
+def replace_file(
+    path: Path, data: bytes, check: Callable[[Path], None] | None = None
+) -> None:
+    """Write a file beside the path, and put it in its place once it is complete.
+
+    Nothing is put there if `check`, called with the complete file, raises an error.
+    """
     unfinished = path.with_name(f".{path.name[:100]}-{uuid.uuid4().hex}.tmp")
     try:
         # Not by tempfile, whose files are readable by their owner only.
         with open(unfinished, "xb") as file:
             file.write(data)
+        if check is not None:
+            check(unfinished)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from sklearn_iis._sklearn_compat import (
     StrOptions,
     check_feature_names_in,
     fit_context,
+    get_table_adapter,
 )
 
 PATH = (str, os.PathLike)
@@ -32,7 +33,9 @@ FILES_AT_ONCE = 256
 DRAFT_SCALE = 2
 
 
-class ImageResizer(TransformerMixin, BaseEstimator):
+class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
+    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """Resize images, given as arrays or as files, to one size.
 
     The transformer is stateless: `transform` may be called without `fit`. Each image is
@@ -139,7 +142,8 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         -------
         X : ndarray of shape (n_images, height, width[, channels])
             The resized images, of the same dtype; uint8 if they are read from files. It
-            is `X` itself if that is an array of the right size already.
+            is `X` itself if that is an array of the right size already. Images are an
+            array also where data frames are asked for, see `set_output`.
 
         Raises
         ------
@@ -151,13 +155,37 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             If a file cannot be read as an image.
         """
         self._validate_params()
+        original = X
         X = self._check_X(X, reset=False)
         size = self._check_size()
         if not isinstance(X, np.ndarray):
             return self._stack(X, size)
-        if X.ndim == 2 or size in (None, X.shape[1:3]):
+        if X.ndim == 2:
+            return self._as_table(X, original)
+        if size in (None, X.shape[1:3]):
             return X
         return _resize(X, size, self.interpolation)
+
+    def set_output(self, *, transform=None):
+        """Choose what `transform` and `fit_transform` return for a 2-D `X`.
+
+        Images are no table: they come out as an array, whatever is chosen here or by
+        ``sklearn.set_config(transform_output=...)``.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"} or None, default=None
+            What a 2-D `X` is returned as; None leaves it as it was.
+
+        Returns
+        -------
+        self : ImageResizer
+            The transformer itself.
+        """
+        if transform is not None:
+            # The name under which scikit-learn looks for it, and clones it.
+            self._sklearn_output_config = {"transform": transform}
+        return self
 
     def get_feature_names_out(self, input_features=None):
         """Names of the features of 2-D `X`, or of the pixels of flattened images.
@@ -184,6 +212,13 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _as_table(self, X, original):
+        """A 2-D array as a data frame, if that is asked for."""
+        adapter = get_table_adapter("transform", estimator=self)
+        if adapter is None:
+            return X
+        return adapter.create_container(X, original, columns=self.get_feature_names_out)
 
     def _check_size(self):
         """`size` as (height, width), or None."""

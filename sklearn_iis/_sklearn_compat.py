@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_params,
 )
+from sklearn.utils._set_output import _get_container_adapter as get_table_adapter
 from sklearn.utils.metadata_routing import _routing_enabled as is_routing_enabled
 from sklearn.utils.metaestimators import _safe_split as split_safely
 from sklearn.utils.validation import (
@@ -39,6 +40,7 @@ __all__ = [
     "check_sample_weight",
     "count_samples",
     "fit_context",
+    "get_table_adapter",
     "hand_on_callbacks",
     "has_callbacks",
     "is_routing_enabled",

@@ -39,6 +39,20 @@ def test_what_cannot_be_finished_leaves_all_as_it_was(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_what_is_found_wanting_leaves_all_as_it_was(tmp_path):
+    """The check sees the complete file, before it takes its place."""
+
+    def check(file):
+        raise ValueError(f"it holds {file.read_text()}")
+
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(ValueError, match="it holds after"):
+        replace_file(path, b"after", check)
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [

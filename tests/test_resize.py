@@ -5,11 +5,15 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from PIL import Image
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_iis import ImageResizer, _resize
@@ -292,6 +296,59 @@ def test_tables_keep_their_feature_names():
     resizer = ImageResizer().set_output(transform="pandas").fit(X)
     assert resizer.get_feature_names_out().tolist() == ["a", "b"]
     pd.testing.assert_frame_equal(resizer.transform(X), X)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize("size", [None, 4])
+def test_images_are_no_table(container, size, image_files):
+    """They come out as an array where data frames are asked for."""
+    X, paths = image_files
+    expected = ImageResizer(size).transform(X)
+    chosen = ImageResizer(size).set_output(transform=container)
+    assert chosen.set_output() is chosen
+    with sklearn.config_context(transform_output=container):
+        for resizer in (ImageResizer(size), chosen, clone(chosen)):
+            for images in (X, list(X), paths):
+                for resized in (
+                    resizer.fit_transform(images),
+                    resizer.transform(images),
+                ):
+                    assert type(resized) is np.ndarray
+                    np.testing.assert_array_equal(resized, expected)
+
+
+def flatten(X):
+    return pd.DataFrame(X.reshape(len(X), -1)).add_prefix("pixel_")
+
+
+@pytest.mark.parametrize("is_global", [False, True])
+def test_steps_after_images_return_tables(is_global, image_files):
+    """In a pipeline, and in one that is part of a union or takes a column."""
+    X, paths = image_files
+    table = pd.DataFrame({"path": list(map(str, paths)), "age": np.arange(5.0)})
+    pixels = make_pipeline(ImageResizer(4), FunctionTransformer(flatten), PCA(2))
+    columns = ColumnTransformer(
+        [("pixels", pixels, "path"), ("age", "passthrough", ["age"])]
+    )
+    for model, data, n_columns in (
+        (pixels, X, 2),
+        (make_union(pixels, clone(pixels)), paths, 4),
+        (columns, table, 3),
+    ):
+        if not is_global:
+            model.set_output(transform="pandas")
+        with sklearn.config_context(transform_output="pandas" if is_global else None):
+            result = model.fit_transform(data)
+        assert isinstance(result, pd.DataFrame)
+        assert result.shape == (5, n_columns)
+
+
+def test_tables_are_tables_where_all_are():
+    X = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=[7, 8])
+    with sklearn.config_context(transform_output="pandas"):
+        pd.testing.assert_frame_equal(ImageResizer().fit_transform(X), X)
+        as_array = ImageResizer().set_output(transform="default").fit_transform(X)
+    assert type(as_array) is np.ndarray
 
 
 @pytest.mark.parametrize("copy", [clone, lambda e: pickle.loads(pickle.dumps(e))])

@@ -653,6 +653,20 @@ def test_images_are_resized_once_a_stage(images, monkeypatch):
     )
 
 
+def test_images_stay_arrays_where_steps_return_data_frames(images):
+    """Images that were resized beforehand, and those of `refit` and `predict`."""
+    scores = make_image_search().fit(*images).cv_results_["mean_test_score"]
+    chosen = make_image_search()
+    chosen.estimator.set_output(transform="pandas")
+    np.testing.assert_array_equal(
+        chosen.fit(*images).cv_results_["mean_test_score"], scores
+    )
+    with sklearn.config_context(transform_output="pandas"):
+        search = make_image_search().fit(*images)
+        assert len(search.predict(images[0])) == len(images[0])
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], scores)
+
+
 def test_searched_settings_of_the_resizer_are_not_decided_beforehand(images):
     search = make_image_search(sizes=(4, 8))
     search.space = {"resize__interpolation": ["nearest", "bilinear"]} | search.space

@@ -24,28 +24,10 @@ from sklearn_iis._sklearn_compat import (
 from sklearn_iis.cnn._callbacks import select_history
 from sklearn_iis.cnn._device import resolve_device
 from sklearn_iis.cnn._memory import keep_freed_memory
-from sklearn_iis.cnn._model_file import (
-    check_classes,
-    check_image_shape,
-    check_tensors,
-    from_json,
-    read_model,
-    to_json,
-    write_model,
-)
+from sklearn_iis.cnn._model_file import explain_errors, load_model, save_model
 from sklearn_iis.cnn._optimizers import NAMED, optimizer_class
 from sklearn_iis.cnn._schedule import SCHEDULES
-from sklearn_iis.cnn._training import Images, Training, make_module, make_net
-
-# What making a network of a description may raise, if that does not make sense.
-UNFIT = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+from sklearn_iis.cnn._training import Images, Training, make_net
 
 # What may differ between two calls of `fit` if the second one goes on with training.
 FREE_TO_CHANGE = {"device", "max_epochs", "random_state", "verbose", "warm_start"}
@@ -706,9 +688,13 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         """Save the trained network to a file that holds no code.
 
         Weights are stored by safetensors, parameters and classes as JSON among its
-        metadata. What is not saved: the state of the optimizer, so that a fit with
-        `warm_start` starts anew; a `random_state` that is no int; and `module`, which
-        is to be given to :meth:`load` again.
+        metadata. A parameter that is not made of numbers, strings, bools, None, lists,
+        tuples and dicts, such as a class or a `random_state` that is no int, is not
+        stored and comes back as its default, with those named after it by two
+        underscores; `module` is to be given to :meth:`load` again. Nor is the state of
+        the optimizer stored, so that a fit with `warm_start` starts anew.
+
+        The file is loaded before it takes its place, and its predictions are compared.
 
         Parameters
         ----------
@@ -720,7 +706,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         NotFittedError
             If the network is not trained.
         TypeError
-            If a parameter or a label is neither a number, a string, a bool nor None.
+            If a label is neither a number, a string, a bool nor a date, or a parameter
+            of `module` cannot be stored.
+        ValueError
+            If the file could not be loaded again, or would predict something else: if
+            parameters were changed since `fit`, for instance, or if the module draws
+            tensors in its constructor that are no persistent buffers.
         OSError
             If the file cannot be written.
 
@@ -743,29 +734,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         True
         """
         check_is_fitted(self)
-        params = self.get_params(deep=False)
-        if not isinstance(params["random_state"], Integral):
-            params["random_state"] = None
-        params["module"] = None if self.module is None else f"{self.module!r}"
-        description = {
-            "params": {k: to_json(k, value) for k, value in params.items()},
-            "image_shape": list(self.image_shape_),
-            "classes": {
-                "dtype": self.classes_.dtype.str,
-                "values": to_json("classes_", self.classes_),
-            },
-            "history": to_json("history_", self.history_),
-        }
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(self, name):
-                description[name] = to_json(name, getattr(self, name))
-        write_model(Path(path), self.net_.module_.state_dict(), description)
+        save_model(Path(path), self)
 
     @classmethod
     def load(cls, path, *, device="auto", module=None):
         """Load a trained network that was saved by :meth:`save`.
 
-        Nothing in the file is run, whoever has written it.
+        Nothing in the file is run, whoever has written it. The memory that it takes
+        grows with the size of the file, whatever sizes the file claims.
 
         Parameters
         ----------
@@ -776,7 +752,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             Where to predict, wherever it was trained; see :class:`CNNClassifier`.
 
         module : class, default=None
-            The `module` that it was trained with, if there was one.
+            The `module` that it was trained with, if there was one. It is made without
+            memory first, on torch's "meta" device, to compare its shapes with the file;
+            one that cannot be made there, as it looks at its weights, is made at once,
+            as large as the file claims.
 
         Returns
         -------
@@ -789,60 +768,23 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             If there is no such file, or it cannot be read.
         ValueError
             If it is no such file, or what it holds does not fit together.
+        RuntimeError
+            If there is no such device.
 
         See Also
         --------
         save : Save to a file.
         """
-        tensors, description = read_model(Path(path))
-        try:
-            return cls._from_description(tensors, description, device, module)
-        except UNFIT as error:
-            raise ValueError(
-                f"{str(path)!r} holds no network that CNNClassifier can make: {error}"
-            ) from error
+        # A device that is not there is no fault of the file.
+        torch.empty(0, device=resolve_device(device))
+        what = f"{str(path)!r} cannot be loaded as a file that CNNClassifier.save wrote"
+        with explain_errors(what):
+            return cls._from_file(Path(path), device, module)
 
     @classmethod
-    def _from_description(cls, tensors, description, device, module):
-        params = {k: from_json(value) for k, value in description["params"].items()}
-        if (params.pop("module") is None) != (module is None):
-            raise ValueError(
-                "it was saved with a module of its own: give it to load as well"
-                if module is None
-                else "it was saved without a module of its own, but load was given one"
-            )
-        classifier = cls(**params | {"device": device, "module": module})
-        classifier._validate_params()
-        n_layers = sum(
-            n
-            for n in (classifier.n_conv_layers, classifier.n_hidden_layers)
-            if isinstance(n, Integral)
-        )
-        if module is None and n_layers > len(tensors):
-            raise ValueError(f"it has {len(tensors)} tensors for {n_layers} layers")
-        classifier.image_shape_ = check_image_shape(description["image_shape"])
-        classifier.classes_ = check_classes(**description["classes"])
-        classifier.history_ = select_history(description["history"])
-        classifier.n_iter_ = len(classifier.history_)
-        if "n_features_in_" in description:
-            classifier.n_features_in_ = int(description["n_features_in_"])
-        if "feature_names_in_" in description:
-            names = [str(name) for name in description["feature_names_in_"]]
-            classifier.feature_names_in_ = np.array(names, dtype=object)
-        # Without memory for the weights, which those of the file then become: whatever
-        # its sizes are, nothing larger than the file is made.
-        channels = classifier.image_shape_[2]
-        # A module of the user draws weights, which must not be seen outside.
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.device("meta" if module is None else "cpu"),
-        ):
-            network = make_module(classifier, np.zeros(channels), np.ones(channels))
-        check_tensors(network.state_dict(), tensors)
-        network.load_state_dict(tensors, assign=True)
-        if module is None:
-            network = network.to(memory_format=torch.channels_last)
-        classifier._training = None
+    def _from_file(cls, path, device, module):
+        """Return the classifier of a file."""
+        classifier, network = load_model(path, cls, device, module)
         net = make_net(classifier, network, resolve_device(device))
         classifier.net_ = net.initialize()
         return classifier

@@ -3,8 +3,12 @@
 import json
 import pickle
 import re
+import traceback
+import tracemalloc
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -42,6 +46,108 @@ class Tied(nn.Module):
         return self.first(images) + self.second(images)
 
 
+class Draws(Linear):
+    """Its projection is drawn anew each time, and is stored if it is persistent."""
+
+    def __init__(self, input_shape, n_classes, persistent=False):
+        super().__init__(input_shape, n_classes)
+        self.register_buffer("projection", torch.randn(input_shape), persistent)
+
+    def forward(self, images):
+        return super().forward(images * self.projection)
+
+
+class Looks(Linear):
+    """Its constructor looks at its weights, which have no values on "meta"."""
+
+    def __init__(self, input_shape, n_classes):
+        super().__init__(input_shape, n_classes)
+        self.largest = self.linear.weight.max().item()
+
+
+class Aliased(Linear):
+    """Holds its weights in a list besides."""
+
+    def __init__(self, input_shape, n_classes):
+        super().__init__(input_shape, n_classes)
+        self.weights = [self.linear.weight]
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weights[0].T
+
+
+class Lazy(nn.Module):
+    def __init__(self, input_shape, n_classes):
+        super().__init__()
+        self.linear = nn.LazyLinear(n_classes)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1))
+
+
+class Noisy(Linear):
+    """Draws numbers also when it predicts."""
+
+    def forward(self, images):
+        return nn.functional.dropout(super().forward(images), training=True)
+
+
+class Named(nn.Module):
+    def __init__(self, input_shape, n_classes, name="\x1b[31m\nname"):
+        super().__init__()
+        self.name = name
+        self.add_module(name, nn.Linear(int(np.prod(input_shape)), n_classes))
+
+    def forward(self, images):
+        return getattr(self, self.name)(images.flatten(1))
+
+
+class WithState(Linear):
+    def get_extra_state(self):
+        return {"calls": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Activated(Linear):
+    def __init__(self, input_shape, n_classes, activation=nn.ReLU):
+        super().__init__(input_shape, n_classes)
+        self.activation = activation()
+
+    def forward(self, images):
+        return self.activation(super().forward(images))
+
+
+class Configured(Linear):
+    """Takes a list, a tuple, a dict or a number, and nothing else in its place."""
+
+    def __init__(self, input_shape, n_classes, value=None, kind=None):
+        super().__init__(input_shape, n_classes)
+        if type(value).__name__ != kind:
+            raise TypeError(f"value is of type {type(value).__name__}")
+
+
+class Recorded(CNNClassifier):
+    """Has parameters that are objects, and some that belong to them."""
+
+    own = ("monitor", "monitor__rate", "weights")
+    _parameter_constraints = CNNClassifier._parameter_constraints | dict.fromkeys(
+        own, "no_validation"
+    )
+
+    def __init__(self, *, monitor="loss", monitor__rate=None, weights=None, **params):
+        # As a derived class has all parameters, `get_params` finds them.
+        super().__init__(**params)
+        self.monitor = monitor
+        self.monitor__rate = monitor__rate
+        self.weights = weights
+
+    @classmethod
+    def _get_param_names(cls):
+        return sorted([*cls.own, *CNNClassifier._get_param_names()])
+
+
 @pytest.fixture(scope="module")
 def fitted():
     return CNNClassifier(**SETTINGS).fit(X, Y)
@@ -53,7 +159,7 @@ def path(fitted, tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def rewrite(path, tensors=None, **changes):
+def rewrite(path, tensors=(), **changes):
     """Write another description to the file, or other tensors."""
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -62,13 +168,13 @@ def rewrite(path, tensors=None, **changes):
     for key, value in changes.items():
         if key in ("format", "version", "description"):
             metadata[key] = value
-        elif key in description:
+        elif key in (*description, "n_features_in_"):
             description[key] = value
         else:
             description["params"][key] = value
     if "description" not in changes:
         metadata["description"] = json.dumps(description)
-    safetensors.torch.save_file(tensors or old, path, metadata)
+    safetensors.torch.save_file(old | dict(tensors), path, metadata)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +218,15 @@ def test_same_predictions(settings, tmp_path):
         np.array([True, False]),
         np.array([3, -7], dtype=np.int8),
         np.array([1.0, 2.0]),
+        np.array([2**64 - 1, 3], dtype=np.uint64),
+        np.array([3, -7], dtype=">i4"),
+        np.array(["a", "b"], dtype="<U10"),
+        np.array(["\udc80", "a\0b"]),
+        np.array(["2020-01-01", "2021-06-01"], dtype="datetime64[ns]"),
+        np.array([3, 5], dtype="i8").astype(">M8[25s]"),
+        np.array([3, 5], dtype="timedelta64[D]"),
     ],
-    ids=["str", "object", "bool", "int8", "float"],
+    ids=lambda labels: labels.dtype.str,
 )
 def test_labels_keep_their_type(labels, tmp_path):
     y = labels[np.unique(Y, return_inverse=True)[1]]
@@ -121,6 +234,7 @@ def test_labels_keep_their_type(labels, tmp_path):
     classifier.save(tmp_path / "model")
     loaded = CNNClassifier.load(tmp_path / "model")
     assert loaded.classes_.dtype == classifier.classes_.dtype
+    np.testing.assert_array_equal(loaded.classes_, classifier.classes_)
     np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
 
 
@@ -132,6 +246,21 @@ def test_rows_of_features(tmp_path):
     assert loaded.n_features_in_ == 64
     with pytest.raises(ValueError, match="X has 3 features"):
         loaded.predict(rows[:, :3])
+    rewrite(tmp_path / "model", n_features_in_=65)
+    with pytest.raises(ValueError, match=r"65 features for images of shape \(8, 8, 1"):
+        CNNClassifier.load(tmp_path / "model")
+
+
+def test_names_of_features(tmp_path):
+    table = pd.DataFrame(X.reshape(len(X), -1)[:, :64]).add_prefix("größe\n")
+    CNNClassifier(**SETTINGS).fit(table, Y).save(tmp_path / "model")
+    loaded = CNNClassifier.load(tmp_path / "model")
+    assert loaded.feature_names_in_.tolist() == [*table]
+    loaded.predict(table)
+    for names in ([*table][1:], [*[*table][1:], 3], "x" * 64, 64):
+        rewrite(tmp_path / "model", feature_names_in_=names)
+        with pytest.raises(ValueError, match="it has 64 features named"):
+            CNNClassifier.load(tmp_path / "model")
 
 
 def test_a_module_of_ones_own_is_given_again(tmp_path):
@@ -144,13 +273,64 @@ def test_a_module_of_ones_own_is_given_again(tmp_path):
         CNNClassifier.load(tmp_path / "model")
 
 
-def test_weights_that_are_shared(tmp_path):
-    classifier = CNNClassifier(module=Tied, max_epochs=1, random_state=0).fit(X, Y)
-    classifier.save(tmp_path / "model")
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(Tied, Looks, Aliased, Lazy, Named, partial(Draws, persistent=True)),
+        partial(Activated, activation=nn.GELU),
+    ],
+)
+def test_any_module(module, tmp_path):
+    """Whatever its constructor does; torch's generator is left as it was."""
+    classifier = CNNClassifier(module=module, max_epochs=1, random_state=0).fit(X, Y)
     before = torch.get_rng_state()
-    loaded = CNNClassifier.load(tmp_path / "model", module=Tied)
+    classifier.save(tmp_path / "model")
+    loaded = CNNClassifier.load(tmp_path / "model", module=module)
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+
+
+def test_a_module_that_draws_when_it_predicts(tmp_path):
+    classifier = CNNClassifier(module=Noisy, max_epochs=1, random_state=0).fit(X, Y)
+    before = torch.get_rng_state()
+    classifier.save(tmp_path / "model")
+    assert torch.equal(torch.get_rng_state(), before)
+    CNNClassifier.load(tmp_path / "model", module=Noisy)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *([3, [5]], (3, (5,)), [], (), {"a": [1]}, {0: 1.0, 1: 5.0}, {(1, 2): {}}),
+        *({"tuple": [1]}, {None: True}, float("inf"), -(2**100), "\x1b\n\udc80"),
+    ],
+)
+def test_parameters_keep_their_type(value, tmp_path):
+    """Dicts with any keys, tuples and lists come back as what they were."""
+    params = {"module__value": value, "module__kind": type(value).__name__}
+    classifier = CNNClassifier(module=Configured, max_epochs=1, **params).fit(X, Y)
+    classifier.save(tmp_path / "model")
+    loaded = CNNClassifier.load(tmp_path / "model", module=Configured)
+    assert loaded.get_params()["module__value"] == value
+
+
+def test_parameters_that_are_objects_come_back_as_their_default(tmp_path):
+    """So do those that belong to them; others are kept."""
+    classifier = Recorded(
+        monitor=len, monitor__rate=3, weights={0: 1.0, 1: 5.0}, **SETTINGS
+    )
+    classifier.fit(X, Y).save(tmp_path / "model")
+    loaded = Recorded.load(tmp_path / "model")
+    assert (loaded.monitor, loaded.monitor__rate) == ("loss", None)
+    assert loaded.weights == {0: 1.0, 1: 5.0}
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+    classifier.set_params(monitor="accuracy").save(tmp_path / "model")
+    assert Recorded.load(tmp_path / "model").monitor__rate == 3
+
+
+def test_a_device_that_is_not_there(path):
+    with pytest.raises(RuntimeError, match="nonsense"):
+        CNNClassifier.load(path, device="nonsense")
 
 
 def test_a_module_where_there_was_none(path):
@@ -186,7 +366,7 @@ def test_no_code_is_run(path, monkeypatch):
         ({"version": "2"}, "version '2', and this sklearn_iis reads version 1"),
         ({"description": "[]"}, "its description is no dict"),
         ({"description": "{"}, "Expecting property name"),
-        ({"description": "{}"}, "'params'"),
+        ({"description": "{}"}, "KeyError: 'module'"),
         ({"description": "[" * 100_000}, "recursion"),
         ({"n_filters": 5}, r"is \(4, .*\) torch.float32, and should be \(5, "),
         ({"n_filters": 10**15}, "should be|overflow|invalid|size"),
@@ -200,8 +380,20 @@ def test_no_code_is_run(path, monkeypatch):
         ({"classes": {"dtype": "O", "values": [[], 1]}}, "its classes are"),
         ({"classes": {"dtype": "O", "values": [1, 2, 3]}}, "should be"),
         ({"classes": {"dtype": "<U9999999999", "values": ["a", "b"]}}, "<U99999|too"),
-        ({"history": 3}, "not iterable"),
-        ({"history": [3]}, "not iterable"),
+        ({"classes": {"dtype": "i1", "values": [1, 300]}}, "its classes|out of bounds"),
+        ({"classes": {"dtype": "|b1", "values": [5, 7]}}, "its classes are"),
+        ({"classes": {"dtype": "<U1", "values": ["ab", "ac"]}}, "its classes are"),
+        ({"classes": {"dtype": "O", "values": {"a": 1}}}, "its classes are"),
+        ({"classes": {"dtype": "i4,i4", "values": [1, 2]}}, "its classes are"),
+        ({"n_filters": {"tuple": 3}}, "not iterable"),
+        ({"n_filters": {"set": [3]}}, "it holds a 'set'"),
+        ({"n_filters": {"dict": [[[], 1]]}}, "unhashable"),
+        ({"n_filters": {}}, "ValueError|not enough values"),
+        ({"image_shape": [12, 12, True]}, "shape of its images"),
+        ({"image_shape": [2**40, 2**40, 3]}, "shape of its images"),
+        ({"history": [{"epoch": "one"}]}, "history holds more than numbers"),
+        ({"history": 3}, "history is no list of epochs"),
+        ({"history": [3]}, "history is no list of epochs"),
         ({"params": []}, "has no attribute 'items'"),
     ],
 )
@@ -212,15 +404,92 @@ def test_what_does_not_fit_together(changes, message, path):
     assert str(path) in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_shape": [12, 12, 10**8]},
+        {"image_shape": [12, 12, 10**12]},
+        {"image_shape": [2**29, 2**29, 3]},
+        {"n_filters": 10**9},
+        {"n_conv_layers": 1, "n_filters": [10**9]},
+        {"n_units": 10**400},
+        {"filter_size": 10**9},
+        {"n_filters": [1] * 100_000},
+        {"classes": {"dtype": "<i8", "values": [*range(100_000)]}},
+        {"classes": {"dtype": "<U99999", "values": [f"{i}" for i in range(9999)]}},
+        {"classes": {"dtype": "<U99999999", "values": ["a", "b"]}},
+        {"description": " " * 2**24},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_nothing_large_is_made(changes, path):
+    """Neither of a small file, nor of a large header, which is not even read."""
+    rewrite(path, **changes)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="cannot be loaded") as raised:
+            CNNClassifier.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**21 + 25 * min(path.stat().st_size, 2**20)
+    assert len(str(raised.value)) < 2000
+
+
+def test_a_module_of_ones_own_is_no_larger_than_the_file(tmp_path):
+    """It is not made for real before its shapes are those of the file."""
+    classifier = CNNClassifier(module=Linear, max_epochs=1).fit(X, Y)
+    classifier.save(tmp_path / "model")
+    rewrite(tmp_path / "model", image_shape=[10**6, 10**6, 3])
+    with pytest.raises(ValueError, match=r"linear\.weight is .* should be"):
+        CNNClassifier.load(tmp_path / "model", module=Linear)
+
+
+HOSTILE = "\x1b[31mred\nline\x07" + "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": HOSTILE},
+        {"description": HOSTILE},
+        {"module": HOSTILE},
+        {"learning_rate": HOSTILE},
+        {HOSTILE: 1},
+        {"image_shape": [HOSTILE]},
+        {"classes": {"dtype": HOSTILE, "values": [1, 2]}},
+        {"classes": {"dtype": "O", "values": [HOSTILE, HOSTILE]}},
+        {"classes": {HOSTILE: 1}},
+        {"history": HOSTILE},
+        {"n_filters": {HOSTILE: 1}},
+        {"n_filters": {"float": HOSTILE}},
+        {"n_features_in_": HOSTILE},
+        {"tensors": {HOSTILE: torch.zeros(1)}},
+    ],
+    ids=lambda changes: next(iter(changes))[:20],
+)
+def test_text_of_a_file_is_not_shown_as_it_is(changes, path):
+    """Neither in the message nor in what is shown before it."""
+    rewrite(path, **changes)
+    with pytest.raises(ValueError, match="cannot be loaded") as raised:
+        CNNClassifier.load(path)
+    shown = "".join(traceback.format_exception(raised.value))
+    assert str(raised.value) in shown
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 2000
+
+
 def test_other_tensors(path):
     with safetensors.safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    name = next(iter(tensors))
+    name = "network.layers.0.conv.weight"
     for changed, message in (
         ({name: tensors[name].double()}, "torch.float64, and should be"),
         ({"extra": torch.zeros(1)}, "extra is .* should be nothing"),
     ):
-        rewrite(path, tensors | changed)
+        rewrite(path, changed)
         with pytest.raises(ValueError, match=message):
             CNNClassifier.load(path)
 
@@ -261,9 +530,48 @@ def test_what_cannot_be_saved(fitted, path):
     before = path.read_bytes()
     with pytest.raises(NotFittedError):
         CNNClassifier().save(path)
-    classifier = clone(fitted).set_params(module=Linear, module__bias=object())
-    classifier.module__bias = lambda: True
-    with pytest.raises(TypeError, match="module__bias cannot be saved"):
-        classifier.fit(X, Y).save(path)
+    y = np.unique(Y, return_inverse=True)[1].astype(np.longdouble)
+    with pytest.raises(TypeError, match="classes_ cannot be saved"):
+        clone(fitted).fit(X, y).save(path)
+    changed = clone(fitted).fit(X, Y).set_params(n_filters=5)
+    with pytest.raises(ValueError, match=r"cannot be saved, as .*is \(4, .*be \(5, "):
+        changed.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        (
+            {"module": Activated, "module__activation": nn.GELU},
+            TypeError,
+            "module__activation cannot be saved.*functools.partial",
+        ),
+        (
+            {"module": Configured, "module__value": np.ones(1)}
+            | {"module__kind": "ndarray"},
+            ValueError,
+            "loaded again: TypeError: value is of type list",
+        ),
+        ({"module": Draws}, ValueError, "would predict something else"),
+        (
+            {"module": WithState, "early_stopping": False},
+            ValueError,
+            "'network._extra_state', which is no tensor",
+        ),
+        (
+            {"module": Named, "module__name": "\udc80"},
+            ValueError,
+            "surrogates not allowed",
+        ),
+    ],
+)
+def test_modules_that_cannot_be_saved(params, error, message, path):
+    """What would not be loaded again is refused, and nothing is written."""
+    before = path.read_bytes()
+    classifier = CNNClassifier(max_epochs=1, random_state=0, **params).fit(X, Y)
+    with pytest.raises(error, match=message):
+        classifier.save(path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
