@@ -1,12 +1,14 @@
 """Time an epoch of CNNClassifier against a bare torch loop and against skorch.
 
-All three train the same network (three convolutional layers of 32 filters, batch norm,
+All train the same network (three convolutional layers of 32 filters, batch norm,
 128 hidden units) on the same images in batches of 64, by SGD with momentum:
 
-- "CNNClassifier", with its defaults;
+- "CNNClassifier", with its defaults, but without changes of the images;
 - "bare loop", written the fastest way we know: uint8 images sliced from one array,
   channels_last, bfloat16 where CNNClassifier takes it, memory that is freed kept, no
   bookkeeping but the loss;
+- both of them "augmented", by flips, shifts and crops, for which the bare loop calls
+  the same function;
 - "skorch", its NeuralNetClassifier with its defaults: standardised float32 images in
   contiguous layout from a DataLoader.
 
@@ -25,6 +27,7 @@ import pathlib
 import platform
 import time
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import skorch
@@ -35,8 +38,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklearn_iis.cnn import CNNClassifier
+from sklearn_iis.cnn._augment import Augmentation
 from sklearn_iis.cnn._batches import ImageDataset
-from sklearn_iis.cnn._classifier import _resolve_precision
+from sklearn_iis.cnn._device import resolve_precision
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._module import ConvNet, Standardize
 from sklearn_iis.cnn._net import PIXELS_PER_BATCH
@@ -45,6 +49,8 @@ N_CLASSES = 12
 BATCH_SIZE = 64
 LEARNING_RATE = 0.01
 MOMENTUM = 0.9
+UNCHANGED = {"shift": 0.0}
+AUGMENTED = {"flip": True, "shift": 0.125, "crop": 0.2}
 
 
 def load_images(folder, size, n_images):
@@ -60,7 +66,7 @@ def load_images(folder, size, n_images):
     return np.resize(np.stack(images), (n_images, size, size, 3))
 
 
-def cnn_classifier(train, valid):
+def cnn_classifier(train, valid, changes=UNCHANGED):
     """Return a function that trains CNNClassifier's net for an epoch."""
     clf = CNNClassifier(
         n_conv_layers=3,
@@ -70,8 +76,9 @@ def cnn_classifier(train, valid):
         max_epochs=1,
         device="cpu",
         early_stopping=valid is not None,
-        patience=10**9,
+        patience=None,
         random_state=0,
+        **changes,
     ).fit(train.images, train.labels)
     net = clf.net_
     net.train_split = None if valid is None else predefined_split(valid)
@@ -79,20 +86,25 @@ def cnn_classifier(train, valid):
     return lambda: net.fit_loop(train, epochs=1)
 
 
-def bare_loop(train, valid):
+def bare_loop(train, valid, changes=UNCHANGED):
     """Return a function that trains the same network by nothing but torch."""
+    augment = Augmentation(**changes)
     size = train.images.shape[1]
-    bfloat16 = _resolve_precision("auto", torch.device("cpu")) == "bfloat16"
+    bfloat16 = resolve_precision("auto", torch.device("cpu")) == "bfloat16"
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
     network = ConvNet((3, size, size), N_CLASSES, n_conv_layers=3)
     model = nn.Sequential(Standardize(*train.channel_statistics()), network)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM, fused=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(), LEARNING_RATE, MOMENTUM, nesterov=True, fused=True
+    )
 
     def forward(dataset, selected):
         indices = dataset.indices[selected]
         images = torch.from_numpy(dataset.images[indices]).permute(0, 3, 1, 2)
         labels = torch.from_numpy(dataset.labels[indices])
+        if model.training and changes is not UNCHANGED:
+            images = augment(images, model[0].mean)
         with autocast:
             logits = model(images)
         return F.cross_entropy(logits.float(), labels, reduction="sum")
@@ -167,7 +179,16 @@ class PlainNet(nn.Sequential):
 CONTESTANTS = {
     "CNNClassifier": cnn_classifier,
     "bare loop": bare_loop,
+    "CNNClassifier, augmented": partial(cnn_classifier, changes=AUGMENTED),
+    "bare loop, augmented": partial(bare_loop, changes=AUGMENTED),
     "skorch": skorch_defaults,
+}
+# What is divided by what.
+RATIOS = {
+    "of the bare loop": ("CNNClassifier", "bare loop"),
+    "augmented": ("CNNClassifier, augmented", "bare loop, augmented"),
+    "augmentation": ("CNNClassifier, augmented", "CNNClassifier"),
+    "skorch takes": ("skorch", "CNNClassifier"),
 }
 
 
@@ -231,14 +252,16 @@ def main():
         f"{'with' if args.validation else 'without'} validation, "
         f"median of {args.repeats} epochs"
     )
-    print(f"{'size':>4}" + "".join(f"{name:>17}" for name in CONTESTANTS), end="")
-    print(f"{'/ bare loop':>14}{'skorch /':>12}")
+    columns = [*CONTESTANTS, *RATIOS]
+    print("| px | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
     for size in args.sizes:
         images = load_images(args.folder, size, args.images)
         seconds = compare(images, args.repeats, args.validation)
-        ours, bare, theirs = (np.median(seconds[name]) for name in CONTESTANTS)
-        print(f"{size:>4}{ours:>15.3f} s{bare:>15.3f} s{theirs:>15.3f} s", end="")
-        print(f"{ours / bare:>14.3f}{theirs / ours:>12.2f}", flush=True)
+        medians = {name: np.median(values) for name, values in seconds.items()}
+        cells = [f"{size}", *(f"{median:.3f} s" for median in medians.values())]
+        cells += [f"{medians[a] / medians[b]:.3f}" for a, b in RATIOS.values()]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -87,9 +87,7 @@ class Augmentation:
 
         scale = 1 - self.crop * draw(1)
         grid = torch.empty(n_images, height, width, 2, device=device)
-        for axis, (side, pixels) in enumerate(
-            zip((height, width), most, strict=True)
-        ):
+        for axis, (side, pixels) in enumerate(zip((height, width), most, strict=True)):
             # From -1 to 1, the centres of the pixels; a crop stays within the image.
             centres = (2 * torch.arange(side, device=device) + 1) / side - 1
             offset = (1 - scale) * (2 * draw(1) - 1)

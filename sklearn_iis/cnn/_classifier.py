@@ -25,7 +25,7 @@ from sklearn_iis.cnn._callbacks import select_history
 from sklearn_iis.cnn._device import resolve_device
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import explain_errors, load_model, save_model
-from sklearn_iis.cnn._optimizers import NAMED, optimizer_class
+from sklearn_iis.cnn._optimizers import NAMED, optimizer_class, own_settings
 from sklearn_iis.cnn._schedule import SCHEDULES
 from sklearn_iis.cnn._training import Images, Training, make_net
 
@@ -47,7 +47,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     ----------
     n_conv_layers : int or "auto", default="auto"
         Number of convolutional layers. Each is followed by a max-pooling that halves
-        the image; a side of one pixel is left alone. "auto" takes 3, or as many as the
+        the image; a side of one pixel is left alone. "auto" takes 4, or as many as the
         image can be halved if that is less.
 
     n_filters : int or array-like of shape (n_conv_layers,), default=32
@@ -138,7 +138,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         pixels that `fit` was given, on the device; returns such a tensor. What it draws
         from torch's global generators follows `random_state`.
 
-    label_smoothing : float, default=0.0
+    label_smoothing : float, default=0.1
         Which share of a training label is spread evenly over all classes [9]_; in
         [0, 1).
 
@@ -354,7 +354,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         erase=0.0,
         mixup=0.0,
         augment=None,
-        label_smoothing=0.0,
+        label_smoothing=0.1,
         criterion=None,
         class_weight=None,
         early_stopping=False,
@@ -437,6 +437,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             params |= {
                 k: p.default for k, p in parameters.items() if p.default is not p.empty
             }
+            settings = own_settings(self)
+            params |= {f"optimizer__{name}": v for name, v in settings.items()}
         own = vars(self).items()
         params.update((k, v) for k, v in own if k.startswith(self._prefixes))
         return params

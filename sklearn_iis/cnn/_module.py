@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-MAX_AUTO_CONV_LAYERS = 3
+MAX_AUTO_CONV_LAYERS = 4
 
 
 class Standardize(nn.Module):

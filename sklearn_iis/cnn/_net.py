@@ -165,7 +165,7 @@ class ImageClassifierNet(NeuralNetClassifier):
         return {"loss": loss, "y_pred": logits}
 
     def _augment(self, images, targets):
-        """Return the images as they are trained on, on the device, and their targets."""
+        """Return the images as they are trained on, on the device, and targets."""
         images, targets = images.to(self.device), targets.to(self.device)
         if self.augmentation == Augmentation() and self.mixup == 0:
             return images, targets

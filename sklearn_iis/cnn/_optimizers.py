@@ -8,11 +8,25 @@ import torch
 # Parameters of torch's optimizers that the classifier has names of its own for.
 NAMED = {"params", "lr", "weight_decay"}
 
+CLASSES = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 
-def optimizer_class(optimizer: Any) -> type:
+
+def optimizer_class(optimizer: Any) -> Any:
     """Return the class that the parameter `optimizer` stands for."""
-    named = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
-    return named.get(optimizer, optimizer) if isinstance(optimizer, str) else optimizer
+    return (
+        CLASSES.get(optimizer, optimizer) if isinstance(optimizer, str) else optimizer
+    )
+
+
+def own_settings(classifier: Any) -> dict[str, Any]:
+    """Return the parameters of the named optimizers that differ from torch's."""
+    momentum = classifier.momentum
+    settings = {
+        "sgd": {"momentum": momentum, "nesterov": bool(momentum), "fused": True},
+        "adamw": {"betas": (momentum, 0.999), "fused": True},
+    }
+    optimizer = classifier.optimizer
+    return settings.get(optimizer, {}) if isinstance(optimizer, str) else {}
 
 
 def get_optimizer(classifier: Any) -> tuple[type, dict[str, Any]]:
@@ -26,13 +40,7 @@ def get_optimizer(classifier: Any) -> tuple[type, dict[str, Any]]:
         If the optimizer evaluates a step more than once.
     """
     cls = optimizer_class(classifier.optimizer)
-    params: dict[str, Any] = {}
-    if classifier.optimizer == "sgd":
-        momentum = classifier.momentum
-        params = {"momentum": momentum, "nesterov": momentum > 0, "fused": True}
-    elif classifier.optimizer == "adamw":
-        params = {"betas": (classifier.momentum, 0.999), "fused": True}
-    elif classifier.l2 > 0 and "weight_decay" not in inspect.signature(cls).parameters:
+    if classifier.l2 > 0 and "weight_decay" not in inspect.signature(cls).parameters:
         raise ValueError(
             f"{cls.__name__} has no weight decay: l2={classifier.l2} must be 0"
         )
@@ -44,7 +52,7 @@ def get_optimizer(classifier: Any) -> tuple[type, dict[str, Any]]:
         )
     prefix = "optimizer__"
     own = classifier.get_params(deep=False)
-    return cls, params | {
+    return cls, own_settings(classifier) | {
         name.removeprefix(prefix): value
         for name, value in own.items()
         if name.startswith(prefix)

@@ -9,6 +9,7 @@ PAPER = {
     "schedule": "constant",
     "max_epochs": 200,
     "shift": 0.0,
+    "label_smoothing": 0.0,
     "early_stopping": True,
 }
 

@@ -138,9 +138,7 @@ def _split(used, labels, classifier, rng):
     counts = np.bincount(labels[used], minlength=1)
     counts = counts[counts > 0]
     n_valid = ceil(classifier.validation_fraction * len(used))
-    stratified = (
-        counts.min() >= 2 and len(counts) <= n_valid <= len(used) - len(counts)
-    )
+    stratified = counts.min() >= 2 and len(counts) <= n_valid <= len(used) - len(counts)
     return train_test_split(
         used,
         test_size=classifier.validation_fraction,
@@ -159,7 +157,7 @@ def make_module(classifier: Any, mean: np.ndarray, std: np.ndarray) -> nn.Sequen
     if classifier.module is None:
         params = {name: getattr(classifier, name) for name in NETWORK_PARAMS}
         memory_format = torch.channels_last
-        network = ConvNet(**shapes, **params).to(memory_format=memory_format)
+        network = ConvNet(**shapes, **params).to(memory_format=memory_format)  # type: ignore[call-overload]
     else:
         params = classifier.get_params(deep=False)
         own = {k[8:]: v for k, v in params.items() if k.startswith("module__")}
@@ -174,8 +172,8 @@ def make_module(classifier: Any, mean: np.ndarray, std: np.ndarray) -> nn.Sequen
 
 def _check_logits(module, input_shape, n_classes):
     """Raise an error if a user's module does not return logits of the classes."""
-    if any(tensor.is_meta for tensor in module.state_dict().values()):
-        return
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return  # a module without memory computes nothing
     module.eval()
     with torch.no_grad():
         output = module(torch.zeros(1, *input_shape))
@@ -248,7 +246,9 @@ def _make_callbacks(classifier):
         callbacks.append(("schedule", Schedule(classifier.schedule, n_epochs)))
     if classifier.l1 > 0:
         callbacks.append(("l1", L1Penalty(classifier.l1)))
-    callbacks.append(("validation", Validation(classifier.monitor, classifier.classes_)))
+    callbacks.append(
+        ("validation", Validation(classifier.monitor, classifier.classes_))
+    )
     callbacks += deepcopy(list(classifier.callbacks or ()))
     if classifier.early_stopping:
         early_stopping = EarlyStopping(

@@ -67,7 +67,7 @@ def test_small_images_are_not_shifted():
 
 
 def test_crop():
-    """A part of the image, inside of it, scaled up: on a ramp, known from two pixels."""
+    """A part of the image, scaled up: on a ramp, it is known from two pixels."""
     ramp = torch.arange(32.0).expand(1, 1, 32, 32)
     torch.manual_seed(0)
     images = Augmentation(crop=0.5)(ramp.expand(300, 1, 32, 32), FILL[:1])
@@ -95,7 +95,10 @@ def test_erase():
     )
     sizes = set()
     for mask in erased:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        rows, columns = (
+            np.flatnonzero(mask.any(axis=1)),
+            np.flatnonzero(mask.any(axis=0)),
+        )
         assert mask.sum() == len(rows) * len(columns) > 0
         sizes.add((len(rows), len(columns)))
     assert max(sizes) == (4, 4)

@@ -19,7 +19,6 @@ from torch import nn
 from sklearn_iis import IISSearchCV
 from sklearn_iis.cnn import CNNClassifier, paper_classifier
 
-
 # Batches and batch normalisation make a weight of 2 another thing than an image that is
 # there twice; scikit-learn's own networks trained by SGD are not checked for it either.
 NOT_EXPECTED = {

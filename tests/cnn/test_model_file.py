@@ -201,7 +201,7 @@ def test_same_predictions(settings, tmp_path):
     assert loaded.image_shape_ == classifier.image_shape_
     for name, value in classifier.get_params().items():
         if name != "random_state":
-            np.testing.assert_array_equal(getattr(loaded, name), value)
+            np.testing.assert_array_equal(loaded.get_params()[name], value)
     # It is an estimator like any other.
     assert clone(loaded).set_params(max_epochs=1).fit(X, Y).n_iter_ == 1
     again = pickle.loads(pickle.dumps(loaded))

@@ -23,8 +23,9 @@ def test_sgd_takes_the_momentum_of_nesterov():
     (group, *_) = clf.net_.optimizer_.param_groups
     assert group["momentum"] == 0.9
     assert group["nesterov"]
-    assert not fit(momentum=0.0).net_.optimizer_.param_groups[0]["nesterov"]
-    assert not fit(optimizer__nesterov=False).net_.optimizer_.param_groups[0]["nesterov"]
+    assert CNNClassifier().get_params()["optimizer__nesterov"]
+    for params in ({"momentum": 0.0}, {"optimizer__nesterov": False}):
+        assert not fit(**params).net_.optimizer_.param_groups[0]["nesterov"]
 
 
 def test_weight_decay_of_adamw_is_decoupled():
@@ -32,7 +33,9 @@ def test_weight_decay_of_adamw_is_decoupled():
     settings = {"optimizer": "adamw", "learning_rate": 0.01}
     without, with_decay = fit(**settings), fit(**settings, l2=0.5)
     start = fit(optimizer="sgd", learning_rate=1e-30)
-    parts = (clf.net_.module_.named_parameters() for clf in (start, without, with_decay))
+    parts = (
+        clf.net_.module_.named_parameters() for clf in (start, without, with_decay)
+    )
     for (name, first), (_, plain), (_, decayed) in zip(*parts, strict=True):
         expected = plain - 0.01 * 0.5 * first if first.ndim > 1 else plain
         torch.testing.assert_close(decayed, expected, rtol=0, atol=1e-6, msg=name)
@@ -57,12 +60,14 @@ def test_a_class_of_torch_with_its_parameters():
 def test_unknown_parameters_of_the_optimizer():
     with pytest.raises(ValueError, match=r"'optimizer__alpha'.*optimizer__nesterov"):
         CNNClassifier().set_params(optimizer__alpha=0.5)
-    clf = CNNClassifier().set_params(optimizer=torch.optim.RMSprop, optimizer__alpha=0.5)
+    clf = CNNClassifier().set_params(
+        optimizer=torch.optim.RMSprop, optimizer__alpha=0.5
+    )
     assert clf.optimizer__alpha == 0.5
 
 
 def test_what_an_optimizer_cannot_do_is_refused():
-    with pytest.raises(ValueError, match="Rprop has no weight decay: l2=0.1"):
+    with pytest.raises(ValueError, match="Rprop has no weight decay"):
         fit(optimizer=torch.optim.Rprop, l2=0.1)
     with pytest.raises(TypeError, match="LBFGS evaluates a step more than once"):
         fit(optimizer=torch.optim.LBFGS)
