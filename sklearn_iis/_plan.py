@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from numbers import Integral
 from typing import Any
 
@@ -21,10 +22,18 @@ from sklearn_iis._sklearn_compat import (
     has_callbacks,
     list_scorers,
     select_params,
+    split_safely,
 )
+from sklearn_iis.execution._averaging import BestEstimators, average
 from sklearn_iis.execution._deadline import Deadline
 from sklearn_iis.execution._evaluate import Job, Scoring
 from sklearn_iis.execution._executors import Executor
+from sklearn_iis.execution._gpus import (
+    AUTO,
+    default_device,
+    find_auto_devices,
+    loading_on,
+)
 from sklearn_iis.execution._record import Row
 from sklearn_iis.execution._scheduler import Scheduler
 from sklearn_iis.space import SearchSpace
@@ -123,8 +132,12 @@ class FitCall:
             **settings,
         )
 
-    def finish(self, select_best: Callable[[str], int] | None = None) -> None:
-        """Choose the best candidate and fit it on all data, as the search asks for."""
+    def finish(
+        self,
+        select_best: Callable[[str], int] | None = None,
+        kept: BestEstimators | None = None,
+    ) -> None:
+        """Choose the best candidate; fit it on all data, or average what was kept."""
         search, results = self.search, self.search.cv_results_
         # As in scikit-learn, the only scorer is not a dict.
         search.scorer_ = list_scorers(self.scorers) or self.scorers
@@ -139,25 +152,58 @@ class FitCall:
                 search.best_score_ = results[f"mean_test_{metric}"][index]
             search.best_params_ = results["params"][index]
         if self.refits:
-            self._refit()
+            start = time.perf_counter()
+            best = self._refit() if kept is None else self._average(kept)
+            search.refit_time_ = time.perf_counter() - start
+            search.best_estimator_ = best
+            if hasattr(best, "feature_names_in_"):
+                search.feature_names_in_ = best.feature_names_in_
         self.end_callbacks()
 
     def _refit(self):
+        """Return the best candidate, fitted on all data."""
+        name = "refit-with-best-params"
+        return self._fit(self.search.best_params_, self.callback_ctx, name)
+
+    def _average(self, kept):
+        """Return the average of the best estimators; fit those that are missing."""
         search = self.search
-        best = clone(search.estimator).set_params(
-            **clone(search.best_params_, safe=False)
-        )
-        search.best_estimator_ = best
-        data = (self.X,) if self.y is None else (self.X, self.y)
-        context = self.callback_ctx.subcontext(task_name="refit-with-best-params")
-        with context.propagate_callback_context(best):
-            context.call_on_fit_task_begin(**self._told)
-            start = time.perf_counter()
-            best.fit(*data, **self.routed.estimator.fit)
-            search.refit_time_ = time.perf_counter() - start
-        context.call_on_fit_task_end(**self._told)
-        if hasattr(best, "feature_names_in_"):
-            search.feature_names_in_ = best.feature_names_in_
+        devices = dict.fromkeys(find_auto_devices(search.estimator), AUTO)
+        rows = kept.choose(search.best_index_)
+        members = []
+        with self.task("average-best-candidates", max_subtasks=None) as context:
+            for row, split in product(rows, range(len(self.splits))):
+                name = f"candidate{row}_split{split}"
+                with loading_on(default_device() if devices else None):
+                    estimator = kept.load(row, split)
+                if estimator is None:
+                    params = search.cv_results_["params"][row]
+                    estimator = self._fit(params, context, name, split)
+                if devices:
+                    # It may have been on a GPU of another process.
+                    estimator.set_params(**devices)
+                members.append((name, estimator))
+            return average(members, self.y)
+
+    def _fit(self, params, parent_ctx, name, split=None):
+        """Return a candidate fitted on all data, or on those of a split."""
+        params = clone(params, safe=False)
+        estimator = clone(self.search.estimator).set_params(**params)
+        told, fit_params = self._told, self.routed.estimator.fit
+        if split is not None:
+            train = self.splits[split][0]
+            X, y = split_safely(estimator, self.X, self.y, train)
+            fit_params = select_params(self.X, params=fit_params, indices=train)
+            weights = fit_params.get("sample_weight")
+            metadata = None if weights is None else {"sample_weight": weights}
+            told = told | {"X": X, "y": y, "metadata": metadata}
+        data = (told["X"],) if told["y"] is None else (told["X"], told["y"])
+        context = parent_ctx.subcontext(task_name=name)
+        with context.propagate_callback_context(estimator):
+            context.call_on_fit_task_begin(**told)
+            estimator.fit(*data, **fit_params)
+        context.call_on_fit_task_end(**told)
+        return estimator
 
     @property
     def _told(self):
@@ -228,7 +274,7 @@ class Stage:
     # Whether there is a pruner.
     can_prune: bool = False
     # Called with each row that is complete.
-    on_row: Callable[[Row], None] | None = None
+    listeners: Sequence[Callable[[Row], None]] = ()
 
     def make_scheduler(self, pre_dispatch: int | str) -> Scheduler:
         """Return what evaluates the rows of the stage."""
@@ -239,7 +285,7 @@ class Stage:
             self.deadline,
             pre_dispatch=count_in_flight(pre_dispatch, self.executor.n_workers),
             callback_ctx=self.callback_ctx,
-            on_row=self.on_row,
+            listeners=self.listeners,
         )
 
 

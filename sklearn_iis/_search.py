@@ -3,9 +3,11 @@
 import math
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from tempfile import TemporaryDirectory
@@ -28,10 +30,12 @@ from sklearn_iis._sklearn_compat import (
     fit_context,
     is_routing_enabled,
 )
+from sklearn_iis.execution._averaging import BestEstimators, check_averaging
 from sklearn_iis.execution._checkpoints import Checkpoints
 from sklearn_iis.execution._deadline import NothingFinishedError
 from sklearn_iis.execution._executors import Executor, running_executor
 from sklearn_iis.execution._progress import StageProgress
+from sklearn_iis.execution._record import Row
 from sklearn_iis.searches import SEARCHES, Search, get_search
 from sklearn_iis.searches._adapter import ForeignStage, check_adaptable, takes_callbacks
 from sklearn_iis.space import Candidate, SearchSpace, distinct
@@ -175,6 +179,25 @@ class IISSearchCV(BaseSearchCV):
     return_train_score : bool, default=False
         As in `RandomizedSearchCV`.
 
+    n_averaged : int, default=None
+        None fits the best candidate on all data. A number has `best_estimator_` average
+        what the search has trained, and nothing is fitted at last: the estimators that
+        the evaluations of so many of the best candidates have left, one per candidate
+        and split; 1 means those of the best candidate alone. Probabilities are
+        averaged, or the predictions of regressors.
+
+        A candidate counts once at each size; with Hyperband, those with the most
+        resources count, and the best one whatever it has. `select="last"` takes those
+        of the last stage. There are fewer if there are not so many that neither failed
+        nor were pruned. Estimators are pickled into the temporary directory of `fit`,
+        and removed as soon as others are better. One that is missing there is fitted
+        again on its split, by the process of the search, whatever the `timeout`: if
+        its score comes from the storage, its worker does not share the directory, or it
+        cannot be pickled. Without a random state it will be another one.
+
+        A callable `refit` chooses for `n_averaged=1`; until then the estimators of all
+        candidates are kept.
+
     storage : str, path-like or optuna.storages.BaseStorage, default=None
         Where each evaluation, a candidate on a split, is kept as soon as it is
         finished, by the worker: the url of a database (SQLite, PostgreSQL, MySQL), the
@@ -236,8 +259,11 @@ class IISSearchCV(BaseSearchCV):
         The size of each stage; None without sizes.
 
     best_estimator_ : estimator object
-        The estimator with the best hyperparameters, fitted on all data. Not available
-        if `refit=False`.
+        The estimator with the best hyperparameters, fitted on all data. With
+        `n_averaged`, a :class:`~sklearn.ensemble.VotingClassifier` or
+        :class:`~sklearn.ensemble.VotingRegressor` of fitted estimators, which another
+        `fit` does not change: `named_estimators_["candidate3_split0"]` is that of row 3
+        of `cv_results_` on the first split. Not available if `refit=False`.
 
     best_params_ : dict
         The best hyperparameters, the size among them; of Hyperband also the epochs,
@@ -256,7 +282,7 @@ class IISSearchCV(BaseSearchCV):
         Number of splits.
 
     refit_time_ : float
-        Seconds of the last fit.
+        Seconds of the last fit, or of averaging.
 
     multimetric_ : bool
         Whether there are several metrics.
@@ -276,7 +302,14 @@ class IISSearchCV(BaseSearchCV):
         By `fit`: if a parameter does not fit the others, the space names a parameter
         that the estimator does not have, or every candidate of a stage fails. In the
         last case `cv_results_` and the attributes of the stages have what there was.
+        With `n_averaged`: if `refit` is False, there are several targets, or a split
+        has not all classes among its training samples; if the best candidate was
+        pruned, or the classes of fitted estimators are others than those of y.
         If the studies in the storage were begun by another call; it names what differs.
+
+    TypeError
+        By `fit`: if the estimator is neither a regressor nor a classifier with
+        `predict_proba`, and there is `n_averaged`.
 
     TimeoutError
         By `fit`: if no candidate was evaluated before the `timeout`.
@@ -342,6 +375,7 @@ class IISSearchCV(BaseSearchCV):
     random_state: Any = None
     error_score: Any = np.nan
     return_train_score: bool = False
+    n_averaged: int | None = None
     storage: Any = StorageParam()  # noqa: RUF009
     study_name: str = "iis"
     timeout: float | None = None
@@ -365,6 +399,7 @@ class IISSearchCV(BaseSearchCV):
         "size_dependent": ["array-like", None],
         "select": [StrOptions({"best", "last"})],
         "random_state": ["random_state"],
+        "n_averaged": [Interval(Integral, 1, None, closed="left"), None],
         "storage": "no_validation",
         "study_name": [str],
         "timeout": [Interval(Real, 0, None, closed="neither"), None],
@@ -397,7 +432,7 @@ class IISSearchCV(BaseSearchCV):
         prefer_skip_nested_validation=False
     )
     def fit(self, X, y=None, **params):
-        """Search stage by stage, then fit the best candidate on all data.
+        """Search stage by stage, then fit the best candidate on all data, or average.
 
         Parameters
         ----------
@@ -420,15 +455,51 @@ class IISSearchCV(BaseSearchCV):
         call = FitCall(self, X, y, params)
         space = self._make_space()
         plan = self._plan_stages(space, call.X)
-        with workspace() as directory, running_executor(self.n_jobs) as executor:
-            run = _Run(call, plan, executor, directory)
-            run.studies = self._open_studies(run, space)
-            call.begin_callbacks(plan.n_stages)
-            self._forget()
-            self.n_splits_ = len(call.splits)
-            self._run_stages(run, space)
-        call.finish(self._find_best_of_last if self.select == "last" else None)
+        self._check_averaging(call)
+        with workspace() as directory:
+            with running_executor(self.n_jobs) as executor:
+                run = _Run(call, plan, executor, directory)
+                run.studies = self._open_studies(run, space)
+                run.kept = self._make_best_estimators(directory)
+                call.begin_callbacks(plan.n_stages)
+                self._forget()
+                self.n_splits_ = len(call.splits)
+                self._run_stages(run, space)
+            select_best = self._find_best_of_last if self.select == "last" else None
+            call.finish(select_best, run.kept)
         return self
+
+    def _check_averaging(self, call):
+        """Raise an error if there is nothing that can be averaged."""
+        if self.n_averaged is None:
+            return
+        if not self.refit:
+            raise ValueError(
+                f"n_averaged={self.n_averaged} makes best_estimator_, and refit="
+                f"{self.refit!r} means that there is none"
+            )
+        if callable(self.refit) and self.n_averaged > 1:
+            raise ValueError(
+                f"n_averaged={self.n_averaged} needs a ranking of the candidates, and "
+                "a callable refit chooses only the best one: name a metric, or set "
+                "n_averaged=1"
+            )
+        check_averaging(self.estimator, call.y, call.splits)
+
+    def _make_best_estimators(self, directory):
+        """Return what keeps the estimators to be averaged, if any are."""
+        if self.n_averaged is None:
+            return None
+        return BestEstimators(
+            directory,
+            self.n_averaged,
+            last_only=self.select == "last" and not callable(self.refit),
+            keeps_all=callable(self.refit),
+        )
+
+    @property
+    def _fits_at_last(self):
+        return bool(self.refit) and self.n_averaged is None
 
     def _run_stages(self, run, space):
         """Search stage after stage, as long as there is time."""
@@ -458,7 +529,7 @@ class IISSearchCV(BaseSearchCV):
         deadline = run.plan.make_deadline(
             stage,
             math.inf if self.timeout is None else run.call.begin + self.timeout,
-            refit_ratio=run.call.refit_ratio if run.call.refits else 0.0,
+            refit_ratio=run.call.refit_ratio if self._fits_at_last else 0.0,
             longest_fit=run.longest_fit,
         )
         is_own = isinstance(search, Search)
@@ -480,14 +551,13 @@ class IISSearchCV(BaseSearchCV):
                 trial_timeout=self.trial_timeout,
                 trials_per_gpu=self.trials_per_gpu,
                 checkpoints=Checkpoints(directory),
+                kept=None if run.kept is None else run.kept.begin_stage(stage),
                 recorder=recorder,
             )
             to_run = Stage(job, run.executor, directory, context, deadline)
             to_run.pre_dispatch = self.pre_dispatch
             to_run.can_prune = self.pruner is not None
-            if run.bars is not None:
-                n_rows = getattr(search, "n_evaluations", None)
-                to_run.on_row = run.bars.add_stage(name, n_rows)
+            to_run.listeners = run.list_listeners(stage, search)
             try:
                 if is_own:
                     search.run_stage(to_run)
@@ -777,6 +847,19 @@ class _Run:
     directory: str
     studies: Any = None
     bars: StageProgress | None = None
+    kept: BestEstimators | None = None
     # Seconds of the longest fit so far.
     longest_fit: float = 0.0
     promoted: list[list[Candidate]] = field(default_factory=list)
+
+    def list_listeners(
+        self, stage: int, search: BaseSearchCV
+    ) -> list[Callable[[Row], None]]:
+        """Return what is called with each row of a stage that is complete."""
+        listeners = []
+        if self.bars is not None:
+            n_rows = getattr(search, "n_evaluations", None)
+            listeners.append(self.bars.add_stage(self.plan.name(stage), n_rows))
+        if self.kept is not None:
+            listeners.append(partial(self.kept.add, stage))
+        return listeners

@@ -21,6 +21,7 @@ from sklearn_iis._sklearn_compat import (
     split_safely,
 )
 from sklearn_iis.execution._checkpoints import Checkpoints
+from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._gpus import (
     AUTO,
     Gpus,
@@ -85,6 +86,8 @@ class Job:
     trial_timeout: float | None = None
     trials_per_gpu: int = 1
     checkpoints: Checkpoints | None = None
+    # Where fitted estimators are kept, if some are averaged at last.
+    kept: EstimatorFiles | None = None
     # Writes records that last, if there is a storage.
     recorder: Any = None
     # The search, if it has callbacks.
@@ -154,6 +157,8 @@ class _Evaluation:
                 estimator = self._fit(estimator, devices, record)
         if record.error is None and not record.unfinished:
             self._score(estimator, record)
+            if self.job.kept is not None and record.error is None and not record.pruned:
+                self.job.kept.save(self.task, estimator)
         if record.error is not None:
             record.scores = self.job.scoring.all_failed
             if self.job.scoring.return_train_score:

@@ -212,6 +212,13 @@ def loading_on(device: str | None) -> Iterator[None]:
         _loading.reset(token)
 
 
+def default_device() -> str:
+    """Return where the process of a search has its own networks."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def loading_device() -> str | None:
     """Return the device to load networks on, if there is one."""
     return _loading.get()

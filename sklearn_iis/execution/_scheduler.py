@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any
@@ -52,7 +52,7 @@ class Scheduler:
     callback_ctx : CallbackContext, default=None
         The parent of the contexts of evaluations.
 
-    on_row : callable, default=None
+    listeners : sequence of callable, default=()
         Called with each row that is complete.
     """
 
@@ -65,14 +65,14 @@ class Scheduler:
         *,
         pre_dispatch: int,
         callback_ctx: Any = None,
-        on_row: OnRow = None,
+        listeners: Sequence[Callable[[Row], None]] = (),
     ):
         self.executor = executor
         self.job = job
         self.deadline = deadline
         self.callback_ctx = callback_ctx
         self.rows: list[Row] = []
-        self._on_row = on_row
+        self._listeners = listeners
         self._capacity = 1 if executor.n_workers == 1 else pre_dispatch
         # What waits here is not lost in a crash, and not begun after the deadline.
         self._most_in_flight = min(self._capacity, executor.n_workers + 1)
@@ -264,8 +264,8 @@ class Scheduler:
         if row.is_complete:
             self.deadline.has_result = True
             self._complete.append(row)
-            if self._on_row is not None:
-                self._on_row(row)
+            for listen in self._listeners:
+                listen(row)
 
     def _find_record(self, row, task):
         """Return the record of a task that need not be evaluated, or None."""

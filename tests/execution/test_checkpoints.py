@@ -171,7 +171,8 @@ def test_threads_save_and_resume_at_once(tmp_path):
 def test_what_cannot_be_loaded_is_fitted_from_the_start(tmp_path):
     checkpoint = find(tmp_path)
     save(checkpoint, 3)
-    checkpoint.path.write_bytes(b"half a")
+    (path,) = files_in(tmp_path)
+    path.write_bytes(b"half a")
     assert resumed(checkpoint, 9) is None
 
 

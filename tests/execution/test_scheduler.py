@@ -150,7 +150,7 @@ def test_a_long_queue_waits_with_the_scheduler():
 def test_rows_are_told_when_they_are_complete():
     executor = StubExecutor(2)
     told = []
-    scheduler = make_scheduler(executor, on_row=told.append)
+    scheduler = make_scheduler(executor, listeners=[told.append])
     rows = make_rows(1, 2)
     for row in rows:
         scheduler.submit(row)
