@@ -216,7 +216,7 @@ def test_recipes_are_resumed(tmp_path, capsys):
 
 def test_other_recipes_are_run_at_the_default_rate():
     rate = CNNClassifier().learning_rate
-    arms = ["--datasets", "shapes", "--arms", "before", "default", "without momentum"]
+    arms = ["--datasets", "shapes", "--arms", "before", "default", "no shifts"]
     command = [*arms, "--seeds", "1", "--rates", "0.5", "1"]
     rates = {arm: [] for arm in arms[3:]}
     for task in recipes.list_tasks(recipes.parse_arguments(command)):

@@ -95,9 +95,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         Length of the schedule in epochs. None means `max_epochs`. A larger number ends
         training on the way, from where `warm_start` goes on with it.
 
-    batch_size : int, default=64
-        Images a training step. They are divided evenly: 100 images make two batches of
-        50, not one of 64 and one of 36.
+    batch_size : int, default=32
+        Most images per training step. They are divided evenly: 50 images make two
+        batches of 25, not one of 32 and one of 18.
 
     l1 : float, default=0.0
         Factor of the sum of the absolute weights, added to the loss that is minimised.
@@ -344,7 +344,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         momentum=0.9,
         schedule="one-cycle",
         schedule_epochs=None,
-        batch_size=64,
+        batch_size=32,
         l1=0.0,
         l2=0.0,
         max_epochs=30,
