@@ -226,9 +226,9 @@ class IISSearchCV(BaseSearchCV):
         other estimators fit to their end.
 
     pruner : "median" or optuna.pruners.BasePruner, default=None
-        What stops the training of hopeless candidates by the validation accuracies of
-        each epoch, which a `CNNClassifier` with `early_stopping` tells, compared with
-        those of all evaluations of the stage. What was learned until then is scored,
+        What stops the training of hopeless candidates by the validation scores of each
+        epoch, which a `CNNClassifier` with `early_stopping` tells, compared with those
+        of all evaluations of the stage. What was learned until then is scored,
         ranks behind all candidates that were not stopped, and is marked in the column
         `pruned`. With several workers the results depend on which of them is first.
         "median" is Optuna's `MedianPruner`. Needs the extra `storage`.

@@ -436,10 +436,12 @@ def _this_worker():
 
 
 def _to_steps(history):
+    """Return the validation score of each epoch that has one."""
+    scores = [row.get("valid_score", row.get("valid_acc")) for row in history]
     return {
-        epoch: float(row["valid_acc"])
-        for epoch, row in enumerate(history, start=1)
-        if isinstance(row.get("valid_acc"), numbers.Real)
+        epoch: float(score)
+        for epoch, score in enumerate(scores, start=1)
+        if isinstance(score, numbers.Real)
     }
 
 

@@ -12,11 +12,12 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.metrics import recall_score
 from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.pipeline import Pipeline
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from sklearn_iis import IISSearchCV
+from sklearn_iis import IISSearchCV, ImageResizer
 from sklearn_iis.cnn import CNNClassifier, paper_classifier
 
 # Batches and batch normalisation make a weight of 2 another thing than an image that is
@@ -659,6 +660,20 @@ def test_validation_images_of_ones_own(few):
     assert clf.net_.module_.standardize.mean.item() == pytest.approx(
         images[train].mean()
     )
+
+
+def test_validation_images_go_through_a_pipeline(few):
+    """They are resized as the others are, with scikit-learn's `transform_input`."""
+    images, labels = few
+    valid = {"X_val": images[150:], "y_val": labels[150:]}
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = quick(early_stopping=True).set_fit_request(X_val=True, y_val=True)
+        pipe = Pipeline(
+            [("resize", ImageResizer(6)), ("cnn", clf)], transform_input=["X_val"]
+        )
+        pipe.fit(images[:150], labels[:150], **valid)
+    best = max(row["valid_acc"] for row in pipe["cnn"].history_)
+    assert pipe.score(images[150:], labels[150:]) == pytest.approx(best)
 
 
 def test_validation_images_that_do_not_fit(few):

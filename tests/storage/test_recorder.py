@@ -383,7 +383,7 @@ def test_numbers_of_numpy(number, storage):
         time_limit=3,
         error="\ud800",
         history=[
-            {"valid_acc": number(0.5), "n": np.int64(3), "flag": np.True_},
+            {"valid_acc": 0.25, "valid_score": number(0.5), "n": np.int64(3), "flag": np.True_},
             {"valid_acc": None, "text": "a", "array": np.arange(3), "nan": math.nan},
         ],
     )
@@ -398,6 +398,6 @@ def test_numbers_of_numpy(number, storage):
     history = trial.user_attrs["history"]
     assert history["n"] == [3, None]
     assert history["flag"] == [True, None]
-    assert history["valid_acc"] == [0.5, None]
+    assert history["valid_score"] == [0.5, None]
     assert history["array"][1].startswith("ndarray (3,)")
     assert history["nan"] == [None, "nan"]
