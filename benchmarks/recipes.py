@@ -59,7 +59,7 @@ RECIPES: dict[str, dict] = {
         "pooling": "flatten",
         "dropout": 0.0,
         "optimizer": "sgd",
-        "optimizer__nesterov": False,
+        "nesterov": False,
         "momentum": 0.9,
         "schedule": "constant",
         "schedule_epochs": None,

@@ -48,6 +48,7 @@ __all__ = [
     "make_evaluation_context",
     "select_params",
     "split_safely",
+    "takes_sample_weight",
     "validate_params",
     "without_callbacks",
     "yield_masked_arrays",
@@ -57,6 +58,11 @@ __all__ = [
 def list_scorers(scorer):
     """Return the scorers of a multimetric one by name; {} of any other scorer."""
     return getattr(scorer, "_scorers", {})
+
+
+def takes_sample_weight(scorer):
+    """Return whether a scorer that was made of a metric takes weights."""
+    return getattr(scorer, "_accept_sample_weight", lambda: False)()
 
 
 def has_callbacks(estimator):

@@ -4,10 +4,29 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sklearn_iis.cnn._loss import Targets
-
 # Statistics are taken of about so many bytes of float64 at a time.
 STATISTICS_BYTES = 2**24
+
+
+class Batch(tuple):
+    """A pair of images and labels, as callbacks of skorch take it, with weights.
+
+    Parameters
+    ----------
+    images : tensor of shape (n, channels, height, width)
+
+    labels : tensor of shape (n,), int64
+
+    weights : tensor of shape (n,) or None
+        None means that all count the same.
+    """
+
+    weights: torch.Tensor | None
+
+    def __new__(cls, images, labels, weights=None):
+        batch = super().__new__(cls, (images, labels))
+        batch.weights = weights
+        return batch
 
 
 class ImageDataset(Dataset):
@@ -41,7 +60,7 @@ class ImageDataset(Dataset):
         return len(self.indices)
 
     def __getitem__(self, selected):
-        """Return the images (channels first) and targets of an array of positions."""
+        """Return the batch of an array of positions, its images channels first."""
         indices = self.indices[selected]
         # Taking rows makes a copy, which torch may own even where the images are a
         # read-only memory map. Permuting it is torch's channels_last, for free.
@@ -49,7 +68,7 @@ class ImageDataset(Dataset):
         weights = None
         if self.weights is not None:
             weights = torch.from_numpy(self.weights[indices])
-        return images, Targets(torch.from_numpy(self.labels[indices]), weights)
+        return Batch(images, torch.from_numpy(self.labels[indices]), weights)
 
     def channel_statistics(self):
         """Return the mean and the standard deviation of each channel, in float64."""

@@ -1,21 +1,26 @@
 """Callbacks of the net: validation, early stopping, the monitor, the L1 penalty."""
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
 from skorch.callbacks import Callback
 
+from sklearn_iis._sklearn_compat import takes_sample_weight
 from sklearn_iis.execution._monitor import current_monitor
 
 # What is told of an epoch.
-HISTORY_KEYS = (
-    *("epoch", "train_loss", "valid_loss", "valid_acc", "valid_score", "dur"),
-)
+HISTORY_KEYS = "epoch", "train_loss", "valid_loss", "valid_acc", "valid_score", "dur"
 
 
 class StopTraining(Exception):
     """Raised by a callback to end training; what was learned is kept."""
+
+
+class PruneTraining(StopTraining):
+    """Raised to end training for now; it may go on later."""
 
 
 class _Predictor(ClassifierMixin, BaseEstimator):
@@ -52,32 +57,33 @@ class Validation(Callback):
 
     def on_batch_end(self, net, batch, training, y_pred, **kwargs):
         if not training:
-            self.predictions_.append((y_pred, batch[1]))
+            self.predictions_.append((y_pred, batch[1], batch.weights))
 
     def on_epoch_end(self, net, **kwargs):
         predictions, self.predictions_ = self.predictions_, []
         if not predictions:
             return
-        logits = torch.cat([logits for logits, _ in predictions])
-        probabilities = logits.softmax(dim=1).cpu().numpy()
-        labels = np.concatenate([targets.labels for _, targets in predictions])
+        logits, labels, weights = zip(*predictions, strict=True)
+        probabilities = torch.cat(logits).softmax(dim=1).cpu().numpy()
+        labels = np.concatenate(labels)
         correct = probabilities.argmax(axis=1) == labels
         net.history.record("valid_acc", float(correct.mean()))
         if self.monitor == "loss":
             score = -net.history[-1, "valid_loss"]
         else:
-            weights = [targets.weights for _, targets in predictions]
             score = self._score(probabilities, labels, weights)
         net.history.record("valid_score", score)
 
     def _score(self, probabilities, labels, weights):
         scorer = get_scorer(self.monitor)
         params = {}
-        # Other callables take what scikit-learn's scorers take without weights.
-        if weights[0] is not None and hasattr(scorer, "set_score_request"):
+        if weights[0] is not None and takes_sample_weight(scorer):
             params = {"sample_weight": np.concatenate(weights)}
         predictor = _Predictor(self.classes)
-        return float(scorer(predictor, probabilities, self.classes[labels], **params))
+        score = float(scorer(predictor, probabilities, self.classes[labels], **params))
+        if np.isnan(score):
+            raise ValueError(f"monitor={self.monitor!r} gives the score nan")
+        return score
 
 
 class EarlyStopping(Callback):
@@ -129,12 +135,13 @@ class EarlyStopping(Callback):
 
     def on_train_end(self, net, **kwargs):
         best_weights = self.best_weights_
-        if self.keep_last:
+        if self.keep_last and best_weights is not None:
             self.last_weights_ = _copy_weights(net, "cpu")
-            self.best_weights_ = {k: w.cpu() for k, w in best_weights.items()}
+            self.best_weights_ = _copy(best_weights, "cpu")
         else:
             self.best_weights_ = None
-        net.module_.load_state_dict(best_weights)
+        if best_weights is not None:  # there was an epoch
+            net.module_.load_state_dict(best_weights)
 
 
 class Monitored(Callback):
@@ -148,7 +155,7 @@ class Monitored(Callback):
         if (monitor := current_monitor()) is not None:
             history = select_history(net.history)
             if monitor.end_epoch(history, history[-1].get("valid_score")):
-                raise StopTraining
+                raise PruneTraining
 
     def on_train_end(self, net, **kwargs):
         # Another callback may have ended the last epoch.
@@ -180,8 +187,16 @@ def select_history(rows):
 
 
 def _copy_weights(net, device=None):
+    return _copy(net.module_.state_dict(), device)
+
+
+def _copy(state, device):
+    """Return a copy of the state of a module, which may hold more than tensors."""
     return {
-        name: w.to(device, copy=True) for name, w in net.module_.state_dict().items()
+        name: value.to(device, copy=True)
+        if isinstance(value, torch.Tensor)
+        else deepcopy(value)
+        for name, value in state.items()
     }
 
 

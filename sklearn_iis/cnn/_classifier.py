@@ -25,9 +25,9 @@ from sklearn_iis.cnn._callbacks import select_history
 from sklearn_iis.cnn._device import resolve_device
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import explain_errors, load_model, save_model
-from sklearn_iis.cnn._optimizers import NAMED, optimizer_class, own_settings
+from sklearn_iis.cnn._optimizers import list_params
 from sklearn_iis.cnn._schedule import SCHEDULES
-from sklearn_iis.cnn._training import Images, Training, make_net
+from sklearn_iis.cnn._training import Images, Training, hash_labels, make_net
 
 # What may differ between two calls of `fit` if the second one goes on with training.
 FREE_TO_CHANGE = {"device", "max_epochs", "random_state", "verbose", "warm_start"}
@@ -75,15 +75,18 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         layer [4]_; in [0, 1).
 
     optimizer : {"sgd", "adamw"} or class, default="sgd"
-        Stochastic gradient descent with Nesterov's momentum, or AdamW [5]_, or a class
-        of :mod:`torch.optim`. Further parameters are given as ``optimizer__<name>``,
-        for instance ``optimizer__nesterov=False``.
+        Stochastic gradient descent, or AdamW [5]_, or a class of :mod:`torch.optim`,
+        whose further parameters are given as ``optimizer__<name>``. Those that evaluate
+        a step more than once, such as LBFGS, are refused.
 
     learning_rate : float, default=0.05
         Step size, the largest of the schedule.
 
     momentum : float, default=0.9
         Momentum of "sgd", and the first of the `betas` of "adamw"; in [0, 1).
+
+    nesterov : bool, default=True
+        Whether the momentum of "sgd" is Nesterov's [10]_, if there is any.
 
     schedule : {"constant", "cosine", "one-cycle"}, default="one-cycle"
         How the learning rate changes from step to step: not at all; down to 0 on half a
@@ -194,8 +197,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the images set aside and the order of images.
         The same int gives the same result on the same machine with the same number of
-        torch threads (the environment variable `OMP_NUM_THREADS`), whatever runs in
-        other threads; on a GPU, some of cuDNN's algorithms do not. The global random
+        torch threads (the environment variable `OMP_NUM_THREADS`), whatever other
+        fits run in other threads; on a GPU, some of cuDNN's algorithms do not. The global random
         state of torch and numpy is left as it was.
 
     verbose : int, default=0
@@ -294,6 +297,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "optimizer": [StrOptions({"sgd", "adamw"}), type],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
+        "nesterov": ["boolean"],
         "schedule": [StrOptions(set(SCHEDULES))],
         "schedule_epochs": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -342,6 +346,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         optimizer="sgd",
         learning_rate=0.05,
         momentum=0.9,
+        nesterov=True,
         schedule="one-cycle",
         schedule_epochs=None,
         batch_size=32,
@@ -381,6 +386,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self.nesterov = nesterov
         self.schedule = schedule
         self.schedule_epochs = schedule_epochs
         self.batch_size = batch_size
@@ -415,8 +421,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     @property
     def warm_start_parameters(self):
         """Parameters that count what earlier calls of `fit` did if `warm_start`."""
-        goes_on = self.schedule == "constant" or self.schedule_epochs is not None
-        return ("max_epochs",) if goes_on else ()
+        is_same = self.schedule == "constant" or self.schedule_epochs is not None
+        # Callbacks have a state of their own, and begin anew.
+        return ("max_epochs",) if is_same and not self.callbacks else ()
 
     def get_params(self, deep=True):
         """Get the parameters, those of `module` and the optimizer among them.
@@ -437,8 +444,6 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             params |= {
                 k: p.default for k, p in parameters.items() if p.default is not p.empty
             }
-            settings = own_settings(self)
-            params |= {f"optimizer__{name}": v for name, v in settings.items()}
         own = vars(self).items()
         params.update((k, v) for k, v in own if k.startswith(self._prefixes))
         return params
@@ -462,34 +467,37 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         names = [name for name in params if name.startswith(self._prefixes)]
         prefixed = {name: params.pop(name) for name in names}
         super().set_params(**params)
-        valid, takes_any = self._list_prefixed()
-        for name in names:
-            known = name in valid or name in vars(self)
-            if not known and not name.startswith(takes_any):
-                raise ValueError(
-                    f"Invalid parameter {name!r}: module={self.module!r} and "
-                    f"optimizer={self.optimizer!r} have {sorted(valid)}."
-                )
+        self._check_prefixed(name for name in names if name not in vars(self))
         vars(self).update(prefixed)
         return self
 
     def _list_prefixed(self):
         """Return the parameters with a prefix, and the prefixes that take any."""
-        made_of = {
-            "module__": (self.module, {"input_shape", "n_classes"}),
-            "optimizer__": (optimizer_class(self.optimizer), NAMED),
-        }
+        of_module = {}
+        if callable(self.module):  # neither None nor wrong, which `fit` will say
+            of_module = {**inspect.signature(self.module).parameters}
+            for name in ("input_shape", "n_classes"):
+                of_module.pop(name, None)
         valid, takes_any = {}, []
-        for prefix, (function, excluded) in made_of.items():
-            if not callable(function):  # None; or wrong, which `fit` will say
-                continue
-            for name, p in inspect.signature(function).parameters.items():
+        for prefix, parameters in zip(
+            self._prefixes, (of_module, list_params(self.optimizer)), strict=True
+        ):
+            for name, p in parameters.items():
                 if p.kind is p.VAR_KEYWORD:
                     takes_any.append(prefix)
-                named = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-                if named and name not in excluded:
+                if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                     valid[f"{prefix}{name}"] = p
         return valid, tuple(takes_any)
+
+    def _check_prefixed(self, names):
+        """Raise an error if neither the module nor the optimizer has a parameter."""
+        valid, takes_any = self._list_prefixed()
+        for name in names:
+            if name not in valid and not name.startswith(takes_any):
+                raise ValueError(
+                    f"Invalid parameter {name!r}: module={self.module!r} and "
+                    f"optimizer={self.optimizer!r} have {sorted(valid)}."
+                )
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -545,31 +553,33 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         FloatingPointError
             If the loss is no longer finite. Training stops at that batch.
         """
-        if isinstance(self.module, nn.Module):
-            raise TypeError(
-                "module must be a class, or a function that makes a torch module, got "
-                f"a module itself: {self.module!r}"
-            )
-        X, y = validate_data(self, X, y, dtype=(np.float32, np.uint8), allow_nd=True)
+        self._check_params()
+        begun = getattr(self, "_training", None) if self.warm_start else None
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=(np.float32, np.uint8),
+            allow_nd=True,
+            reset=begun is None,
+        )
         check_classification_targets(y)
-        if X.ndim > 2:
-            del self.n_features_in_  # it is the height
         images = _as_images(X)
         classes, labels = np.unique(y, return_inverse=True)
-        labels = labels.astype(np.int64)
-        training = getattr(self, "_training", None) if self.warm_start else None
-        if training is not None:
-            self._check_goes_on(training, images, classes)
+        if begun is not None:
+            self._check_goes_on(begun, images, classes)
+        elif X.ndim > 2:
+            del self.n_features_in_  # it is the height
         self.image_shape_ = images.shape[1:]
         self.classes_ = classes
-        data = Images(images, labels, self._weigh(X, labels, sample_weight))
-        own_valid = self._check_validation(X_val, y_val, sample_weight_val)
+        if sample_weight is not None:
+            sample_weight = _check_weights(sample_weight, X)
+        of_class = self._weigh_classes(labels, sample_weight)
+        data = _make_images(images, labels, sample_weight, of_class)
+        own_valid = self._check_validation(X_val, y_val, sample_weight_val, of_class)
         on_cpu = resolve_device(self.device).type == "cpu"
         with keep_freed_memory() if on_cpu else nullcontext():
-            if training is None or self._starts_anew(training):
-                origin = None if training is None else training.origin
-                splits = own_valid is None
-                training = Training.begin(self, data, origin, splits)
+            training = self._begin_or_go_on(begun, data, own_valid)
             # What is interrupted cannot be gone on with.
             self._training = None
             training.run(self, data, own_valid)
@@ -579,34 +589,62 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = len(self.history_)
         return self
 
-    def _weigh(self, X, labels, sample_weight):
-        """Return what each image counts; None if all count the same."""
-        weights = None
-        if sample_weight is not None:
-            weights = check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    def _check_params(self):
+        """Raise an error if parameters do not fit each other."""
+        if isinstance(self.module, nn.Module):
+            raise TypeError(
+                "module must be a class, or a function that makes a torch module, got "
+                f"a module itself: {self.module!r}"
             )
-        if self.class_weight is not None:
-            # Of what is here: validation images are weighed as training images are.
-            of_class = self._class_weights(labels, weights)
-            weights = of_class[labels] * (1.0 if weights is None else weights)
-        if weights is not None and not weights.any():
-            raise ValueError("all images have the weight 0: there is none to train on")
-        return weights
+        if isinstance(self.criterion, type):
+            raise TypeError(
+                f"criterion must be called with logits and labels, got a class: give "
+                f'{self.criterion.__name__}(reduction="none"), if it is one of torch'
+            )
+        if self.schedule_epochs is not None and self.schedule_epochs < self.max_epochs:
+            raise ValueError(
+                f"schedule_epochs={self.schedule_epochs} must not be less than "
+                f"max_epochs={self.max_epochs}: the rate is nearly 0 at the end"
+            )
+        self._check_prefixed(n for n in vars(self) if n.startswith(self._prefixes))
 
-    def _class_weights(self, labels, sample_weight):
-        known = np.unique(labels)
+    def _begin_or_go_on(self, begun, data, own_valid):
+        """Return the training to go on with, or one that begins."""
+        if begun is None:
+            return Training.begin(self, data, own_valid)
+        if hash_labels(data, own_valid) != begun.labels:
+            raise ValueError(
+                "With warm_start=True, fit goes on with the same labels, weights and "
+                "validation images. Set warm_start=False to start anew."
+            )
+        if self.warm_start_parameters or self.max_epochs == begun.params["max_epochs"]:
+            return begun
+        # Training straight through has another schedule from the start.
+        return Training.begin(self, data, own_valid, begun.origin)
+
+    def _weigh_classes(self, labels, sample_weight):
+        """Return what an image of each class counts; None if all count the same."""
+        if self.class_weight is None:
+            return None
+        used = slice(None) if sample_weight is None else sample_weight > 0
+        known = np.unique(labels[used])
         weights = np.ones(len(self.classes_))
-        y = self.classes_[labels]
+        if self.class_weight != "balanced":
+            known = np.arange(len(self.classes_))
         weights[known] = compute_class_weight(
             self.class_weight,
             classes=self.classes_[known],
-            y=y,
-            sample_weight=sample_weight,
+            y=self.classes_[labels[used]],
+            sample_weight=None if sample_weight is None else sample_weight[used],
         )
+        if not np.all(np.isfinite(weights) & (weights >= 0)):
+            raise ValueError(
+                f"class_weight must hold finite numbers from 0 up, got "
+                f"{self.class_weight}"
+            )
         return weights
 
-    def _check_validation(self, X, y, sample_weight):
+    def _check_validation(self, X, y, sample_weight, of_class):
         """Return the images to validate on, if there are any of one's own."""
         if X is None and y is None and sample_weight is None:
             return None
@@ -620,15 +658,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         images = self._check_images(X)
         if len(unknown := np.setdiff1d(y, self.classes_)):
             raise ValueError(f"y_val has classes that y has not: {unknown.tolist()}")
+        if sample_weight is not None:
+            sample_weight = _check_weights(sample_weight, X)
         labels = np.searchsorted(self.classes_, y)
-        return Images(images, labels, self._weigh(X, labels, sample_weight))
-
-    def _starts_anew(self, training):
-        """Return whether training straight through does not begin as it did."""
-        return (
-            not self.warm_start_parameters
-            and self.max_epochs != training.params["max_epochs"]
-        )
+        return _make_images(images, labels, sample_weight, of_class)
 
     def _check_images(self, X):
         """Return images shaped as in `fit`, or raise an error."""
@@ -793,17 +826,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_goes_on(self, training, images, classes):
         """Raise an error if training cannot go on with these images."""
-        n_images = training.n_images
-        if (
-            len(images) != n_images
-            or images.shape[1:] != self.image_shape_
-            or not np.array_equal(classes, self.classes_)
+        if images.shape[1:] != self.image_shape_ or not np.array_equal(
+            classes, self.classes_
         ):
             raise ValueError(
-                f"With warm_start=True, fit goes on with the same images: it got "
-                f"{len(images)} of shape {images.shape[1:]} and the classes {classes}, "
-                f"after {n_images} of shape {self.image_shape_} and the classes "
-                f"{self.classes_}. Set warm_start=False to start anew."
+                "With warm_start=True, fit goes on with the same images: it got some of "
+                f"shape {images.shape[1:]} and the classes {classes}, after "
+                f"{self.image_shape_} and the classes {self.classes_}. Set "
+                "warm_start=False to start anew."
             )
         for name, value in self.get_params(deep=False).items():
             before = training.params.get(name)
@@ -823,6 +853,22 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _check_weights(sample_weight, X):
+    return check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+
+
+def _make_images(images, labels, sample_weight, of_class):
+    """Return images with the product of the weights of each and of its class."""
+    weights = sample_weight
+    if of_class is not None:
+        weights = of_class[labels] * (1.0 if weights is None else weights)
+        if not weights.any():
+            raise ValueError("the classes of all images have the weight 0")
+    return Images(images, labels.astype(np.int64), weights)
 
 
 def _as_images(X):

@@ -1,11 +1,14 @@
 """The loss of a batch: weighted images, mixed images, a criterion of one's own."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from sklearn_iis.cnn._batches import Batch
 
 
 class Targets(NamedTuple):
@@ -30,13 +33,12 @@ class Targets(NamedTuple):
     mixed: "Targets | None" = None
     share: float = 1.0
 
-    def to(self, device: str) -> "Targets":
-        """Return them on a device; mixed ones are there already."""
-        weights = self.weights
-        return self._replace(
-            labels=self.labels.to(device),
-            weights=None if weights is None else weights.to(device),
-        )
+    @classmethod
+    def of(cls, batch: Batch, device: Any) -> "Targets":
+        """Return those of a batch, on a device."""
+        weights = batch.weights
+        weights = None if weights is None else weights.to(device)
+        return cls(batch[1].to(device), weights)
 
     def take(self, order: torch.Tensor) -> "Targets":
         """Return those of images in another order."""
@@ -45,14 +47,14 @@ class Targets(NamedTuple):
 
 
 def mix(
-    images: torch.Tensor, targets: Targets, alpha: float
+    images: torch.Tensor, targets: Targets, alpha: float, rng: np.random.RandomState
 ) -> tuple[torch.Tensor, Targets]:
     """Mix each image of a batch with another one (mixup: Zhang et al. 2018, eq. 1).
 
-    The shares of a batch are drawn from a beta distribution, `alpha` its parameters.
+    The share of a batch is drawn from a beta distribution, `alpha` its parameters.
     """
-    share = float(torch.distributions.Beta(alpha, alpha).sample())
-    order = torch.randperm(len(images), device=images.device)
+    share = rng.beta(alpha, alpha)
+    order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
     images = images.float()
     mixed = torch.lerp(images[order], images, share)
     return mixed, targets._replace(mixed=targets.take(order), share=share)

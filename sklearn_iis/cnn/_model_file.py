@@ -227,7 +227,7 @@ def _check_file(path: Path, classifier: Any) -> None:
     """Raise an error if a file does not give the network that it was made of."""
     net = classifier.net_
     device = torch.device(net.device)
-    with TorchRandom(0, device).lent():
+    with TorchRandom(0).lent(device):
         loaded = classifier._from_file(path, net.device, classifier.module).net_
         mean, scale = (
             net.module_.state_dict()[name].cpu().numpy().ravel() for name in STATISTICS
@@ -348,7 +348,7 @@ def _make_network(classifier: Any, tensors: Mapping[str, torch.Tensor]) -> nn.Mo
         raise ValueError(f"it has {len(tensors)} tensors for {n_layers} layers")
     make = partial(make_module, classifier, np.zeros(channels), np.ones(channels))
     # Modules draw weights, which must not be seen outside.
-    with TorchRandom(0, torch.device("cpu")).lent():
+    with TorchRandom(0).lent():
         network = _make_on_meta(make, must=own)
         if network is not None:
             _check_tensors(network.state_dict(), tensors)

@@ -6,13 +6,12 @@ from contextlib import nullcontext
 import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
-from skorch.dataset import unpack_data
 from skorch.utils import TeeGenerator
 
 from sklearn_iis.cnn._augment import Augmentation
 from sklearn_iis.cnn._batches import Batches, ImageDataset
-from sklearn_iis.cnn._callbacks import StopTraining, is_penalized
-from sklearn_iis.cnn._loss import ImageLoss, mix
+from sklearn_iis.cnn._callbacks import PruneTraining, StopTraining, is_penalized
+from sklearn_iis.cnn._loss import ImageLoss, Targets, mix
 from sklearn_iis.execution._gpus import loading_device
 
 # Activations of a prediction grow with this, not with the number of images. A GPU needs
@@ -34,17 +33,17 @@ class ImageClassifierNet(NeuralNetClassifier):
         What the module and the augmentation draw from.
 
     module_draws : bool, default=True
-        Whether the module may draw in training, as dropout does. Networks that do so
-        in several threads take turns.
+        Whether the module may draw, as dropout does. Networks that do so in several
+        threads take turns.
 
     augmentation : Augmentation, default=None
         Changes the training images.
 
+    augment : callable, default=None
+        Changes the images before, and may draw from torch's global generators.
+
     mixup : float, default=0.0
         Parameter of the beta distribution of the shares of mixed images.
-
-    has_own_callbacks : bool, default=False
-        Whether a KeyboardInterrupt of a callback ends training, not the program.
 
     l2 : float, default=0.0
         Weight decay of the weights; biases and batch norm are left out.
@@ -58,7 +57,7 @@ class ImageClassifierNet(NeuralNetClassifier):
     Attributes
     ----------
     stopped_ : bool
-        Whether a callback has ended training.
+        Whether a callback has ended training for good.
     """
 
     def __init__(
@@ -68,8 +67,8 @@ class ImageClassifierNet(NeuralNetClassifier):
         random,
         module_draws=True,
         augmentation=None,
+        augment=None,
         mixup=0.0,
-        has_own_callbacks=False,
         criterion=ImageLoss,
         dataset=ImageDataset,
         iterator_train=Batches,
@@ -90,8 +89,8 @@ class ImageClassifierNet(NeuralNetClassifier):
         self.random = random
         self.module_draws = module_draws
         self.augmentation = augmentation or Augmentation()
+        self.augment = augment
         self.mixup = mixup
-        self.has_own_callbacks = has_own_callbacks
         self.l2 = l2
         self.precision = precision
         self.stopped_ = False
@@ -105,8 +104,13 @@ class ImageClassifierNet(NeuralNetClassifier):
             ("print_log", PrintLog()),
         ]
 
+    def __getstate__(self):
+        # The module that is trained is `module_`; once is enough.
+        return super().__getstate__() | {"module": None}
+
     def __setstate__(self, state):
         super().__setstate__(state | {"device": loading_device() or state["device"]})
+        self.module = self.module_
 
     def move_to(self, device):
         """Go on on another device, to which the state of the optimizer goes as well."""
@@ -116,7 +120,6 @@ class ImageClassifierNet(NeuralNetClassifier):
         self.module_.to(device)
         self.criterion_.to(device)
         self.optimizer_.load_state_dict(self.optimizer_.state_dict())
-        self.random.move_to(device)
 
     def initialize_optimizer(self):
         parameters = defaultdict(list)
@@ -134,13 +137,30 @@ class ImageClassifierNet(NeuralNetClassifier):
         Unlike skorch's, an interrupt from the keyboard is not taken for the end of
         training: it must end a search, not one candidate.
         """
-        self.notify("on_train_begin", X=X, y=y)
         try:
+            self.notify("on_train_begin", X=X, y=y)
             self.fit_loop(X, y)
-        except StopTraining:
-            self.stopped_ = True
+        except StopTraining as stop:
+            self.stopped_ = not isinstance(stop, PruneTraining)
         self.notify("on_train_end", X=X, y=y)
         return self
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call a method of all callbacks; if some end training, end it afterwards."""
+        getattr(self, method_name)(self, **cb_kwargs)
+        stops = []
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except StopTraining as stop:
+                stops.append(stop)
+            except KeyboardInterrupt:
+                # By it callbacks of skorch, such as EarlyStopping, end training.
+                if _is_ours(callback):
+                    raise
+                stops.append(StopTraining())
+        if stops:
+            raise min(stops, key=lambda stop: isinstance(stop, PruneTraining))
 
     def train_step(self, batch, **fit_params):
         """Augment a batch and take a step of gradient descent.
@@ -148,12 +168,12 @@ class ImageClassifierNet(NeuralNetClassifier):
         Unlike skorch's, without a closure for optimizers that evaluate a step more than
         once.
         """
-        batch = self._augment(*unpack_data(batch))
+        images, targets = self._augment(batch)
         self.optimizer_.zero_grad()
-        with self.random.lent() if self.module_draws else nullcontext():
-            self._set_training(True)
-            logits = self.infer(batch[0], **fit_params)
-        loss = self.get_loss(logits, batch[1], X=batch[0], training=True)
+        self._set_training(True)
+        with self._drawing():
+            logits = self.infer(images, **fit_params)
+        loss = self.get_loss(logits, targets, X=images, training=True)
         loss.backward()
         self.notify(
             "on_grad_computed",
@@ -164,26 +184,34 @@ class ImageClassifierNet(NeuralNetClassifier):
         self.optimizer_.step()
         return {"loss": loss, "y_pred": logits}
 
-    def _augment(self, images, targets):
-        """Return the images as they are trained on, on the device, and targets."""
-        images, targets = images.to(self.device), targets.to(self.device)
-        if self.augmentation == Augmentation() and self.mixup == 0:
-            return images, targets
-        with self.random.lent():
-            images = self.augmentation(images, self.module_.standardize.mean)
-            if self.mixup > 0:
-                images, targets = mix(images, targets, self.mixup)
-        return images, targets
+    def validation_step(self, batch, **fit_params):
+        """Predict a batch; with its loss."""
+        self._set_training(False)
+        with torch.no_grad():
+            with self._drawing():
+                logits = self.infer(batch[0], **fit_params)
+            loss = self.get_loss(logits, Targets.of(batch, self.device))
+        return {"loss": loss, "y_pred": logits}
 
-    def notify(self, method_name, **cb_kwargs):
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt:
-            # By it callbacks of skorch, such as EarlyStopping, end training. There are
-            # such only if the user has given them.
-            if self.has_own_callbacks:
-                raise StopTraining from None
-            raise
+    def _drawing(self):
+        """Return a context in which the module draws from its own stream."""
+        device = torch.device(self.device)
+        return self.random.lent(device) if self.module_draws else nullcontext()
+
+    def _augment(self, batch):
+        """Return the images as they are trained on, on the device, and the targets."""
+        device = torch.device(self.device)
+        images, targets = batch[0].to(device), Targets.of(batch, device)
+        if self.augment is not None:
+            with self.random.lent(device):
+                images = self.augment(images)
+        if self.augmentation != Augmentation():
+            with self.random.generator(device) as generator:
+                fill = self.module_.standardize.mean
+                images = self.augmentation(images, fill, generator)
+        if self.mixup > 0:
+            images, targets = mix(images, targets, self.mixup, self.iterator_train__rng)
+        return images, targets
 
     def _set_training(self, training=True):
         # skorch sets the mode of each submodule anew in each step.
@@ -199,7 +227,7 @@ class ImageClassifierNet(NeuralNetClassifier):
         return (output[0] if isinstance(output, tuple) else output).float()
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        loss = self.criterion_(y_pred, y_true.to(self.device))
+        loss = self.criterion_(y_pred, y_true)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"The {'training' if training else 'validation'} loss is {loss.item()} "
@@ -207,6 +235,14 @@ class ImageClassifierNet(NeuralNetClassifier):
                 "may help."
             )
         return loss
+
+
+def _is_ours(callback):
+    """Return whether a callback is none that the user has given."""
+    defaults = (EpochTimer, PassthroughScoring, PrintLog)
+    return isinstance(callback, defaults) or type(callback).__module__.startswith(
+        "sklearn_iis."
+    )
 
 
 def _softmax(logits):

@@ -5,7 +5,7 @@ from sklearn_iis.cnn._classifier import CNNClassifier
 PAPER = {
     "batch_norm": False,
     "batch_size": 64,
-    "optimizer__nesterov": False,
+    "nesterov": False,
     "learning_rate": 0.01,
     "schedule": "constant",
     "max_epochs": 200,

@@ -3,9 +3,11 @@
 from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
@@ -13,7 +15,7 @@ from sklearn.utils import check_random_state
 from skorch.helper import predefined_split
 from torch import nn
 
-from sklearn_iis.cnn._augment import Augmentation
+from sklearn_iis.cnn._augment import Augmentation, call_augment
 from sklearn_iis.cnn._batches import ImageDataset
 from sklearn_iis.cnn._callbacks import (
     EarlyStopping,
@@ -34,8 +36,14 @@ from sklearn_iis.cnn._schedule import Schedule
 
 # The parameters of the network that is used without a `module`.
 NETWORK_PARAMS = (
-    *("n_conv_layers", "n_filters", "filter_size", "n_hidden_layers", "n_units"),
-    *("batch_norm", "pooling", "dropout"),
+    "n_conv_layers",
+    "n_filters",
+    "filter_size",
+    "n_hidden_layers",
+    "n_units",
+    "batch_norm",
+    "pooling",
+    "dropout",
 )
 
 
@@ -71,15 +79,19 @@ class Training:
     """Training that has come to a halt, and all it takes to go on with it."""
 
     net: ImageClassifierNet
-    n_images: int
     train: np.ndarray  # indices of images
-    valid: np.ndarray
+    valid: np.ndarray  # of those set aside
     origin: np.random.RandomState  # before anything was drawn
+    labels: str  # a hash of all labels and weights
     params: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def begin(
-        cls, classifier: Any, data: Images, origin: Any = None, splits: bool = True
+        cls,
+        classifier: Any,
+        data: Images,
+        own_valid: Images | None = None,
+        origin: np.random.RandomState | None = None,
     ) -> "Training":
         """Return training that has not taken a step yet.
 
@@ -91,11 +103,11 @@ class Training:
         data : Images
             The images to train on, and to set part of aside.
 
+        own_valid : Images, default=None
+            Images to validate on in place of a part of the others.
+
         origin : RandomState, default=None
             The random state to start from; None means that of the classifier.
-
-        splits : bool, default=True
-            Whether to set images aside, if the classifier stops early.
         """
         rng = check_random_state(classifier.random_state) if origin is None else origin
         origin = deepcopy(rng)
@@ -104,15 +116,18 @@ class Training:
         if data.weights is not None:
             used = used[data.weights > 0]
         train, valid = used, used[:0]
-        if classifier.early_stopping and splits:
+        if classifier.early_stopping and own_valid is None:
             train, valid = _split(used, data.labels, classifier, rng)
         device = resolve_device(classifier.device)
-        random = TorchRandom(rng.randint(2**31), device)
+        random = TorchRandom(rng.randint(2**31))
         statistics = data.select(train).channel_statistics()
         with random.lent():
             module = make_module(classifier, *statistics)
-        net = make_net(classifier, module, device, rng=rng, random=random)
-        return cls(net.initialize(), len(data), train, valid, origin)
+        # Of its own: others may draw from the classifier's, before training goes on.
+        order = np.random.RandomState(rng.randint(2**31))
+        net = make_net(classifier, module, device, order=order, random=random)
+        labels = hash_labels(data, own_valid)
+        return cls(net.initialize(), train, valid, origin, labels)
 
     def run(self, classifier: Any, data: Images, own_valid: Images | None) -> None:
         """Train until there were `max_epochs` epochs, or until it stops early."""
@@ -129,8 +144,21 @@ class Training:
             net.train_split = predefined_split(own_valid.select())
         elif len(self.valid) > 0:
             net.train_split = predefined_split(data.select(self.valid))
-        net.partial_fit(data.select(self.train))
-        net.train_split = None  # would keep the images
+        try:
+            net.partial_fit(data.select(self.train))
+        finally:
+            net.train_split = None  # would keep the images
+
+
+def hash_labels(data: Images, own_valid: Images | None) -> str:
+    """Return a hash of all that images are but their pixels."""
+    return joblib.hash(
+        [
+            (each.images.shape, each.labels, each.weights)
+            for each in (data, own_valid)
+            if each is not None
+        ]
+    )
 
 
 def _split(used, labels, classifier, rng):
@@ -176,7 +204,8 @@ def _check_logits(module, input_shape, n_classes):
         return  # a module without memory computes nothing
     module.eval()
     with torch.no_grad():
-        output = module(torch.zeros(1, *input_shape))
+        # Two, as some modules cannot take one.
+        output = module(torch.zeros(2, *input_shape))
     module.train()
     if isinstance(output, tuple):  # with auxiliary outputs
         output = output[0]
@@ -186,10 +215,10 @@ def _check_logits(module, input_shape, n_classes):
             "module must return logits, or a tuple that begins with them, got "
             f"{type(output).__name__}{keys}"
         )
-    if tuple(output.shape) != (1, n_classes):
+    if tuple(output.shape) != (2, n_classes):
         raise ValueError(
             f"module must return {n_classes} logits for each image, one for each "
-            f"class of y: of shape {(1, n_classes)} for one image, got "
+            f"class of y: of shape {(2, n_classes)} for two images, got "
             f"{tuple(output.shape)}"
         )
 
@@ -199,7 +228,7 @@ def make_net(
     module: nn.Sequential,
     device: torch.device,
     *,
-    rng: np.random.RandomState | None = None,
+    order: np.random.RandomState | None = None,
     random: TorchRandom | None = None,
 ) -> ImageClassifierNet:
     """Return the net that trains a module, with its callbacks, or predicts by it."""
@@ -209,17 +238,17 @@ def make_net(
     optimizer, params = get_optimizer(classifier)
     return ImageClassifierNet(
         module,
-        random=random,
+        random=TorchRandom(0) if random is None else random,
         module_draws=classifier.module is not None or classifier.dropout > 0,
         augmentation=Augmentation(
             flip=classifier.flip,
             shift=classifier.shift,
             crop=classifier.crop,
             erase=classifier.erase,
-            own=classifier.augment,
         ),
+        # Not by itself: skorch takes every module that it holds for one to train.
+        augment=classifier.augment and partial(call_augment, classifier.augment),
         mixup=classifier.mixup,
-        has_own_callbacks=bool(classifier.callbacks),
         criterion__criterion=classifier.criterion,
         criterion__label_smoothing=classifier.label_smoothing,
         optimizer=optimizer,
@@ -227,7 +256,7 @@ def make_net(
         lr=classifier.learning_rate,
         l2=classifier.l2,
         batch_size=classifier.batch_size,
-        iterator_train__rng=rng,
+        iterator_train__rng=order,
         iterator_valid__batch_size=max(1, n_pixels // (height * width)),
         train_split=None,
         callbacks=_make_callbacks(classifier),
@@ -255,6 +284,5 @@ def _make_callbacks(classifier):
             classifier.patience, keep_last=classifier.warm_start
         )
         callbacks.append(("early_stopping", early_stopping))
-    # After early stopping, which is to know of all epochs.
     callbacks.append(("monitored", Monitored()))
     return callbacks

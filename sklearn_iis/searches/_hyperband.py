@@ -38,10 +38,11 @@ class StageHyperbandSearchCV(Search):
 
     A candidate that failed is not promoted. A promoted one goes on with its training,
     if this is known to give what training from the start gives: epochs of
-    `CNNClassifier`, unless its schedule ends with them, `n_estimators` of scikit-learn's ensembles with `warm_start`, and
-    any parameter that an estimator with `warm_start` lists in an attribute
-    `warm_start_parameters`. Otherwise it is fitted again; so are ensembles that stop
-    early, score out of bag, balance classes or have a `RandomState`.
+    `CNNClassifier`, unless its schedule ends with them, `n_estimators` of
+    scikit-learn's ensembles with `warm_start`, and any parameter that an estimator with
+    `warm_start` lists in an attribute `warm_start_parameters`. Otherwise it is fitted
+    again; so are ensembles that stop early, score out of bag, balance classes or have a
+    `RandomState`.
 
     Parameters
     ----------

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from kornia.augmentation import RandomRotation
 
 from sklearn_iis.cnn import CNNClassifier
-from sklearn_iis.cnn._augment import Augmentation
+from sklearn_iis.cnn._augment import Augmentation, call_augment
 
 FILL = torch.tensor([10.0, 20.0, 30.0]).reshape(3, 1, 1)
 # Grey values that are all different: 8 x 10 pixels, three channels.
@@ -113,7 +114,7 @@ def test_a_callable_of_ones_own():
         seen.append((images.dtype, tuple(images.shape)))
         return images + 1
 
-    images = Augmentation(own=brighter)(IMAGE[None], FILL)
+    images = call_augment(brighter, IMAGE[None])
     torch.testing.assert_close(images, IMAGE[None].float() + 1)
     assert seen == [(torch.float32, (1, 3, 8, 10))]
 
@@ -121,7 +122,20 @@ def test_a_callable_of_ones_own():
 @pytest.mark.parametrize("wrong", [lambda images: images[:1], lambda images: None])
 def test_a_callable_must_return_images_of_the_same_shape(wrong):
     with pytest.raises(ValueError, match=r"shape that it was given, \(2, 3, 8, 10\)"):
-        Augmentation(own=wrong)(IMAGE.expand(2, 3, 8, 10), FILL)
+        call_augment(wrong, IMAGE.expand(2, 3, 8, 10))
+
+
+def test_crop_and_shift_together():
+    """The crop is moved by whole pixels, perhaps over the edge."""
+    ramp = torch.arange(32.0).expand(1, 1, 32, 32)
+    torch.manual_seed(0)
+    images = Augmentation(crop=0.5, shift=0.25)(ramp.expand(300, 1, 32, 32), FILL[:1])
+    assert images.min() == 0
+    assert images.max() == 31
+    middles = images[:, 0, 16, 15:17].mean(dim=1)
+    # Half of what is cut off, and 8 pixels.
+    assert middles.sub(15.5).abs().max() <= 8 + 8
+    assert middles.sub(15.5).abs().max() > 9
 
 
 @pytest.mark.parametrize(
@@ -153,7 +167,6 @@ def test_images_change_by_random_state_and_in_training_only(settings):
 
 def test_kornia_augments():
     """Its modules are callables that draw from torch's global generator."""
-    kornia = pytest.importorskip("kornia.augmentation")
     X = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
     y = np.arange(12) % 2
     settings = {"max_epochs": 2, "n_filters": 4, "random_state": 0}
@@ -161,6 +174,6 @@ def test_kornia_augments():
     def fit(augment):
         return CNNClassifier(augment=augment, **settings).fit(X, y).predict_proba(X)
 
-    rotate = kornia.RandomRotation(degrees=30.0, p=1.0)
+    rotate = RandomRotation(degrees=30.0, p=1.0)
     np.testing.assert_array_equal(fit(rotate), fit(rotate))
     assert not np.array_equal(fit(rotate), fit(None))

@@ -17,20 +17,21 @@ def images():
 def test_images_come_channels_last_with_their_labels(images):
     """A selection gives the very pixels, channels first, in channels_last layout."""
     dataset = ImageDataset(images, np.arange(7), indices=np.array([5, 0, 3]))
-    tensor, targets = dataset[np.array([2, 0])]
+    batch = dataset[np.array([2, 0])]
+    tensor, labels = batch
     np.testing.assert_array_equal(tensor, images[[3, 5]].transpose(0, 3, 1, 2))
     assert tensor.dtype == torch.uint8
     assert tensor.is_contiguous(memory_format=torch.channels_last)
-    assert targets.labels.tolist() == [3, 5]
-    assert targets.weights is None
+    assert labels.tolist() == [3, 5]
+    assert batch.weights is None
 
 
 def test_weights_are_relative_to_those_of_the_selection(images):
     """Their mean over the selection is 1, so that the loss keeps its scale."""
     weights = np.array([9.0, 1, 2, 3, 9, 9, 9])
     dataset = ImageDataset(images, np.arange(7), np.array([1, 2, 3]), weights)
-    _, targets = dataset[np.array([2, 0])]
-    torch.testing.assert_close(targets.weights, torch.tensor([1.5, 0.5]))
+    batch = dataset[np.array([2, 0])]
+    torch.testing.assert_close(batch.weights, torch.tensor([1.5, 0.5]))
 
 
 def test_read_only_memory_map(images, tmp_path):
@@ -58,7 +59,7 @@ def test_batches_are_nearly_equal(n_images, batch_size):
     """Every image once, as few batches as possible, equal up to one image."""
     dataset = ImageDataset(np.zeros((n_images, 1, 1, 1)), np.arange(n_images))
     batches = Batches(dataset, batch_size, rng=np.random.RandomState(0))
-    labels = [targets.labels for _, targets in batches]
+    labels = [labels for _, labels in batches]
     sizes = [len(batch) for batch in labels]
     assert sorted(torch.cat(labels).tolist()) == list(range(n_images))
     assert len(batches) == len(sizes) == -(-n_images // batch_size)
@@ -71,7 +72,7 @@ def test_order(images):
     dataset = ImageDataset(images, np.arange(7))
 
     def epoch(batches):
-        return torch.cat([targets.labels for _, targets in batches]).tolist()
+        return torch.cat([labels for _, labels in batches]).tolist()
 
     assert epoch(Batches(dataset, 3)) == list(range(7))
     shuffled = Batches(dataset, 3, rng=np.random.RandomState(0))

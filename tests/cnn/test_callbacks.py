@@ -100,7 +100,7 @@ def test_a_monitor_is_told_each_epoch_and_its_score():
     assert classifier.n_iter_ < 50
     assert monitor.history == classifier.history_
     scores = [row["valid_score"] for row in classifier.history_]
-    assert told == list(enumerate(scores[:-1], start=1))
+    assert told == list(enumerate(scores, start=1))
 
 
 def test_training_that_is_told_to_stop_keeps_the_best_weights():
@@ -228,3 +228,107 @@ class EpochCounter(skorch.callbacks.Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         self.n_epochs_ += 1
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        skorch.callbacks.EpochScoring("accuracy", name="own"),
+        skorch.callbacks.BatchScoring("accuracy", name="own"),
+    ],
+    ids=["epochs", "batches"],
+)
+def test_scores_of_skorch_are_those_of_validation(imbalanced, scoring):
+    X, y, X_val, y_val = imbalanced
+    clf = CNNClassifier(
+        max_epochs=3,
+        early_stopping=True,
+        class_weight="balanced",
+        callbacks=[scoring],
+        random_state=0,
+    ).fit(X, y, X_val=X_val, y_val=y_val)
+    expected = [row["valid_acc"] for row in clf.history_]
+    assert clf.net_.history[:, "own"] == pytest.approx(expected)
+
+
+class Stopper(skorch.callbacks.Callback):
+    """Ends training after some epochs, as callbacks of skorch do."""
+
+    def __init__(self, n_epochs):
+        self.n_epochs = n_epochs
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == self.n_epochs:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3])
+def test_the_epoch_that_a_callback_ends_counts(imbalanced, n_epochs):
+    """Its weights may be the best, and the monitor hears of it."""
+    X, y, X_val, y_val = imbalanced
+    settings = {"early_stopping": True, "schedule": "constant", "random_state": 0}
+    stopped = CNNClassifier(max_epochs=9, callbacks=[Stopper(n_epochs)], **settings)
+    monitor = Monitor()
+    with monitored(monitor):
+        stopped.fit(X, y, X_val=X_val, y_val=y_val)
+    expected = CNNClassifier(max_epochs=n_epochs, **settings)
+    expected.fit(X, y, X_val=X_val, y_val=y_val)
+    np.testing.assert_array_equal(stopped.predict_proba(X), expected.predict_proba(X))
+    assert len(monitor.history) == n_epochs
+
+
+def test_an_interrupt_in_a_callback_of_ours_is_none_of_a_callback(monkeypatch):
+    """Also where there are callbacks of others."""
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    classifier = CNNClassifier(max_epochs=2, callbacks=[EpochCounter()])
+    monkeypatch.setattr(
+        "sklearn_iis.cnn._callbacks.Monitored.on_epoch_end", interrupted
+    )
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(IMAGES, LABELS)
+
+
+def test_a_callback_may_end_training_before_it_begins():
+    class Never(skorch.callbacks.Callback):
+        def on_train_begin(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    settings = {"early_stopping": True, "callbacks": [Never()]}
+    assert CNNClassifier(**settings).fit(IMAGES, LABELS).n_iter_ == 0
+
+
+def test_training_that_was_pruned_may_go_on():
+    """The pruner ends a rung, not the training of the candidate for good."""
+    classifier = CNNClassifier(
+        max_epochs=3,
+        early_stopping=True,
+        patience=None,
+        schedule="constant",
+        warm_start=True,
+        random_state=0,
+    )
+    with monitored(Monitor(should_stop=lambda epoch, score: epoch == 1)):
+        classifier.fit(IMAGES, LABELS)
+    assert classifier.n_iter_ == 1
+    assert classifier.set_params(max_epochs=5).fit(IMAGES, LABELS).n_iter_ == 5
+
+
+def test_a_score_that_is_no_number_is_an_error():
+    classifier = CNNClassifier(
+        max_epochs=1, early_stopping=True, monitor=lambda *args: np.nan
+    )
+    with pytest.raises(ValueError, match="gives the score nan"):
+        classifier.fit(IMAGES, LABELS)
+
+
+def test_a_metric_without_weights_is_monitored_without_them(imbalanced):
+    X, y, X_val, y_val = imbalanced
+    metric = make_scorer(lambda y_true, y_pred: np.mean(y_true == y_pred))
+    clf = CNNClassifier(
+        max_epochs=2, early_stopping=True, monitor=metric, class_weight="balanced"
+    ).fit(X, y, X_val=X_val, y_val=y_val)
+    row = clf.history_[-1]
+    assert row["valid_score"] == pytest.approx(row["valid_acc"])

@@ -326,8 +326,12 @@ def test_going_on_with_something_else_is_refused(few):
     images, labels = few
     clf = quick(warm_start=True, n_filters=4).fit(images, labels)
     probabilities = clf.predict_proba(images)
-    with pytest.raises(ValueError, match="got 100 of shape"):
+    with pytest.raises(ValueError, match="same labels, weights"):
         clf.fit(images[:100], labels[:100])
+    with pytest.raises(ValueError, match="same labels, weights"):
+        clf.fit(images, labels, sample_weight=np.arange(200))
+    with pytest.raises(ValueError, match="same labels, weights"):
+        clf.fit(images, labels[::-1])
     with pytest.raises(ValueError, match=r"of shape \(4, 8, 1\)"):
         clf.fit(images[:, :4], labels)
     with pytest.raises(ValueError, match="same images"):
@@ -517,12 +521,12 @@ class Headed(nn.Module):
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"width": 1000}, ValueError, r"10 logits .* got \(1, 1000\)"),
-        ({"width": 1}, ValueError, r"10 logits .* got \(1, 1\)"),
+        ({"width": 1000}, ValueError, r"10 logits .* got \(2, 1000\)"),
+        ({"width": 1}, ValueError, r"10 logits .* got \(2, 1\)"),
         (
             {"wrap": lambda logits: logits[:, :, None, None]},
             ValueError,
-            r"got \(1, 10, 1, 1\)",
+            r"got \(2, 10, 1, 1\)",
         ),
         (
             {"wrap": lambda logits: {"logits": logits}},
@@ -645,7 +649,7 @@ def test_images_without_weight_are_left_out(few, early_stopping):
     )
     with pytest.raises(ValueError, match="at least one non-zero"):
         quick().fit(images, labels, np.zeros(200))
-    with pytest.raises(ValueError, match="all images have the weight 0"):
+    with pytest.raises(ValueError, match="classes of all images have the weight 0"):
         quick(class_weight=dict.fromkeys(range(10), 0.0)).fit(images, labels)
 
 
@@ -688,6 +692,104 @@ def test_validation_images_that_do_not_fit(few):
         clf.fit(images, labels, **own | {"X_val": images[:, 1:]})
     with pytest.raises(ValueError, match="with early_stopping=True only"):
         quick().fit(images, labels, **own)
+
+
+def test_training_goes_on_with_the_same_validation_images_only(few):
+    """Others, or none, or some where there were none: each is refused."""
+    images, labels = few
+    own = {"X_val": images[150:], "y_val": labels[150:]}
+    settings = {"early_stopping": True, "schedule": "constant", "warm_start": True}
+    for first, second in ((own, {}), ({}, own), (own, own | {"y_val": labels[:50]})):
+        clf = quick(max_epochs=1, **settings).fit(images[:150], labels[:150], **first)
+        clf.set_params(max_epochs=2)
+        with pytest.raises(ValueError, match="same labels, weights and validation"):
+            clf.fit(images[:150], labels[:150], **second)
+        clf.fit(images[:150], labels[:150], **first)
+        assert clf.n_iter_ == 2
+
+
+def test_a_refused_fit_leaves_the_network_usable(few):
+    images, labels = few
+    flat = images.reshape(200, 64)
+    clf = quick(warm_start=True).fit(flat, labels)
+    with pytest.raises(ValueError, match="49 features"):
+        clf.fit(flat[:, :49], labels)
+    assert clf.predict(flat).shape == (200,)
+
+
+def test_training_that_goes_on_keeps_no_images_after_an_interrupt(few, monkeypatch):
+    images, labels = (np.repeat(values, 20, axis=0) for values in few)
+    clf = quick(max_epochs=1, warm_start=True, schedule="constant", n_filters=2)
+    clf.set_params(early_stopping=True).fit(images, labels)
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(clf.net_), "run_single_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clf.set_params(max_epochs=2).fit(images, labels)
+    assert clf.net_.train_split is None
+
+
+def test_classes_that_only_have_images_without_weight(few):
+    """They have no weight of their own, in training and in validation."""
+    images, labels = few
+    weights = (labels != 3).astype(float)
+    balanced = compute_sample_weight("balanced", labels[labels != 3])
+    clf = quick(class_weight="balanced").fit(images, labels, weights)
+    product = weights.copy()
+    product[labels != 3] = balanced
+    expected = quick().fit(images, labels, product)
+    np.testing.assert_allclose(
+        clf.predict_proba(images), expected.predict_proba(images), atol=1e-5
+    )
+    clf = quick(class_weight={4: 5.0}, early_stopping=True)
+    some = labels < 3
+    clf.fit(images, labels, X_val=images[some], y_val=labels[some])
+    assert np.isfinite(clf.history_[-1]["valid_loss"])
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_class_weights_that_make_no_sense(few, weight):
+    with pytest.raises(ValueError, match="class_weight must hold finite numbers"):
+        quick(class_weight={3: weight}).fit(*few)
+
+
+class Noisy(nn.Module):
+    """A module that draws whenever it is called, also in validation."""
+
+    def __init__(self, input_shape, n_classes):
+        super().__init__()
+        self.out = nn.Linear(int(np.prod(input_shape)), n_classes)
+        self.norm = nn.BatchNorm1d(n_classes, track_running_stats=False)
+
+    def forward(self, images):
+        logits = self.norm(self.out(images.flatten(1)))
+        return logits + 0.1 * torch.randn_like(logits)
+
+
+def test_a_module_that_draws_in_validation(few):
+    """Its numbers follow the random state, and the global one is left alone."""
+    state = torch.get_rng_state()
+    first = quick(module=Noisy, early_stopping=True).fit(*few).history_
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(3)
+    second = quick(module=Noisy, early_stopping=True).fit(*few).history_
+    assert [row["valid_loss"] for row in first] == [row["valid_loss"] for row in second]
+
+
+def test_a_copy_holds_the_network_once(few):
+    clf = quick(n_units=2000).fit(*few)
+    n_bytes = sum(p.nbytes for p in clf.net_.module_.parameters())
+    copy = pickle.loads(pickle.dumps(clf))
+    assert copy.net_.module is copy.net_.module_
+    # Weights and momentum.
+    assert len(pickle.dumps(clf)) < 2.2 * n_bytes
+
+
+def test_criterion_is_no_class(few):
+    with pytest.raises(TypeError, match=r'CrossEntropyLoss\(reduction="none"\)'):
+        quick(criterion=nn.CrossEntropyLoss).fit(*few)
 
 
 def test_weights_are_routed_through_a_search(few):

@@ -74,14 +74,14 @@ def test_gradient_of_pooling_before_relu():
 )
 @pytest.mark.parametrize("filter_size", [2, 3])
 def test_n_conv_layers(size, n_halvings, filter_size):
-    """As many layers as the longer side has halvings fit, and no more; at most 3."""
+    """As many layers as the longer side has halvings fit, and no more; at most 4."""
     shape = (1, *size)
     images = torch.randn(3, *shape)
     net = ConvNet(shape, 2, n_conv_layers=n_halvings, filter_size=filter_size)
     assert net(images).shape == (3, 2)
     assert sum(isinstance(m, ConvBlock) for m in net.layers) == n_halvings
     auto = ConvNet(shape, 2, filter_size=filter_size)
-    assert sum(isinstance(m, ConvBlock) for m in auto.layers) == min(n_halvings, 3)
+    assert sum(isinstance(m, ConvBlock) for m in auto.layers) == min(n_halvings, 4)
     height, width = size
     message = f"images of {height} x {width} pixels.* {n_halvings} fit"
     with pytest.raises(ValueError, match=message):

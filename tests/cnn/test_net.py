@@ -25,7 +25,7 @@ def make_net(module=None, **params):
         "classes": range(3),
         "train_split": None,
         "verbose": 0,
-        "random": TorchRandom(0, torch.device("cpu")),
+        "random": TorchRandom(0),
     }
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) if module is None else module
     return ImageClassifierNet(module, **(defaults | params))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from sklearn_iis.cnn import CNNClassifier
+from sklearn_iis.cnn import CNNClassifier, paper_classifier
 
 X = np.random.default_rng(0).normal(size=(12, 4, 4)).astype(np.float32)
 Y = np.arange(12) % 2
@@ -23,8 +23,7 @@ def test_sgd_takes_the_momentum_of_nesterov():
     (group, *_) = clf.net_.optimizer_.param_groups
     assert group["momentum"] == 0.9
     assert group["nesterov"]
-    assert CNNClassifier().get_params()["optimizer__nesterov"]
-    for params in ({"momentum": 0.0}, {"optimizer__nesterov": False}):
+    for params in ({"momentum": 0.0}, {"nesterov": False}):
         assert not fit(**params).net_.optimizer_.param_groups[0]["nesterov"]
 
 
@@ -58,7 +57,7 @@ def test_a_class_of_torch_with_its_parameters():
 
 
 def test_unknown_parameters_of_the_optimizer():
-    with pytest.raises(ValueError, match=r"'optimizer__alpha'.*optimizer__nesterov"):
+    with pytest.raises(ValueError, match=r"'optimizer__alpha'.*optimizer__maximize"):
         CNNClassifier().set_params(optimizer__alpha=0.5)
     clf = CNNClassifier().set_params(
         optimizer=torch.optim.RMSprop, optimizer__alpha=0.5
@@ -73,3 +72,17 @@ def test_what_an_optimizer_cannot_do_is_refused():
         fit(optimizer=torch.optim.LBFGS)
     with pytest.raises(ValueError, match="'optimizer' parameter"):
         fit(optimizer="adagrad")
+    with pytest.raises(TypeError, match="must be a class of torch"):
+        fit(optimizer=dict)
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "momentum", "bogus"])
+def test_what_has_a_name_of_its_own_is_no_parameter_of_the_optimizer(name):
+    """Nor what the optimizer does not have: `fit` says so."""
+    with pytest.raises(ValueError, match=f"Invalid parameter 'optimizer__{name}'"):
+        fit(**{f"optimizer__{name}": 0.5})
+
+
+def test_the_optimizer_of_the_paper_can_be_searched():
+    clf = paper_classifier(max_epochs=1).set_params(optimizer="adamw")
+    assert isinstance(clf.fit(X, Y).net_.optimizer_, torch.optim.AdamW)

@@ -40,7 +40,7 @@ def test_rates_are_those_of_torch(schedule, n_steps):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("n_steps", [1, 2, 3])
 def test_few_steps(schedule, n_steps):
-    """Where torch divides by zero or begins beyond the peak, rates stay in bounds."""
+    """Rates stay in bounds; torch divides by zero, or begins beyond the peak."""
     rates = [relative_rate(schedule, step, n_steps) for step in range(n_steps + 5)]
     assert all(0 <= rate <= 1 for rate in rates)
     assert max(rates[:n_steps]) == 1
@@ -48,7 +48,7 @@ def test_few_steps(schedule, n_steps):
 
 class RateRecorder(Callback):
     def on_train_begin(self, net, **kwargs):
-        self.rates_ = getattr(self, "rates_", [])
+        self.rates_ = []
 
     def on_grad_computed(self, net, **kwargs):
         self.rates_ += {group["lr"] for group in net.optimizer_.param_groups}
@@ -56,11 +56,12 @@ class RateRecorder(Callback):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_training_takes_each_step_at_its_rate(schedule, optimizer):
-    """Also where training goes on, and with batches of different sizes."""
+@pytest.mark.parametrize("n_epochs", [2, 5])
+def test_training_takes_each_step_at_its_rate(schedule, optimizer, n_epochs):
+    """Also where it ends on the way, and with batches of different sizes."""
     X, y = np.random.default_rng(0).normal(size=(20, 4, 4)), np.arange(20) % 2
     classifier = CNNClassifier(
-        max_epochs=2,
+        max_epochs=n_epochs,
         schedule=schedule,
         schedule_epochs=5,
         learning_rate=0.3,
@@ -69,10 +70,15 @@ def test_training_takes_each_step_at_its_rate(schedule, optimizer):
         n_filters=2,
         optimizer=optimizer,
         callbacks=[("rates", RateRecorder())],
-        warm_start=True,
-    )
-    for n_epochs in (2, 5):
-        classifier.set_params(max_epochs=n_epochs).fit(X, y)
+    ).fit(X, y)
     (recorder,) = [cb for name, cb in classifier.net_.callbacks_ if name == "rates"]
-    expected = 0.3 * np.array(rates_of_torch(schedule, 5 * 4))
+    expected = 0.3 * np.array(rates_of_torch(schedule, 5 * 4))[: n_epochs * 4]
     np.testing.assert_allclose(recorder.rates_, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_schedule_is_as_long_as_training_at_least():
+    message = "schedule_epochs=3 must not be less than max_epochs=4"
+    with pytest.raises(ValueError, match=message):
+        CNNClassifier(max_epochs=4, schedule_epochs=3).fit(
+            np.zeros((4, 4, 4)), [0, 1] * 2
+        )

@@ -383,7 +383,12 @@ def test_numbers_of_numpy(number, storage):
         time_limit=3,
         error="\ud800",
         history=[
-            {"valid_acc": 0.25, "valid_score": number(0.5), "n": np.int64(3), "flag": np.True_},
+            {
+                "valid_acc": 0.25,
+                "valid_score": number(0.5),
+                "n": np.int64(3),
+                "flag": np.True_,
+            },
             {"valid_acc": None, "text": "a", "array": np.arange(3), "nan": math.nan},
         ],
     )
