@@ -34,7 +34,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 pipe = Pipeline(
     [
         ("resize", ImageResizer()),
-        ("cnn", CNNClassifier(max_epochs=30, patience=8, random_state=0)),
+        ("cnn", CNNClassifier(random_state=0)),
     ]
 )
 space = {

@@ -196,7 +196,7 @@ def test_training_that_diverges_counts_as_guessing():
 
 
 def test_recipes_are_resumed(tmp_path, capsys):
-    """What has a row is not run again; the others are appended."""
+    """Runs that have a row are not repeated; the others are appended."""
     out = tmp_path / "recipes.csv"
     known = "shapes,before,0.01,0,0.5,0.5,1.0,7,2000-01-01,\n"
     out.write_text(",".join(recipes.COLUMNS) + "\n" + known)

@@ -95,8 +95,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         its defaults.
 
     schedule_epochs : int, default=None
-        Length of the schedule in epochs. None means `max_epochs`. A larger number ends
-        training on the way, from where `warm_start` goes on with it.
+        Length of the schedule in epochs, at least `max_epochs`. None means the same. A
+        larger number ends training in the middle of the schedule, from where it may go
+        on, by `warm_start`.
 
     batch_size : int, default=32
         Most images per training step. They are divided evenly: 50 images make two
@@ -115,16 +116,16 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     flip : bool, default=False
         Whether to mirror half of the training images, left to right, in each epoch.
-        Most photographs are none the worse for it; digits and letters are.
+        Digits and letters must not be. (Krizhevsky et al. 2012 [11]_, section 4.1)
 
     shift : float, default=0.125
         How far training images are moved, up or down and left or right: at most by this
-        fraction of a side, rounded down to pixels. The pixels of the border are
-        repeated.
+        fraction of a side, rounded down to pixels; the pixels of the border are
+        repeated [11]_. In [0, 1).
 
     crop : float, default=0.0
         How much of each side of a training image is cut off: at most this fraction.
-        What remains, at a random place, is scaled up to the size of the image; in
+        What remains, at a random place, is scaled up to the size of the image [12]_. In
         [0, 1).
 
     erase : float, default=0.0
@@ -161,12 +162,13 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     monitor : str or callable, default="accuracy"
         The validation score: "loss", or a scorer of scikit-learn by name, such as
-        "balanced_accuracy", or such a scorer itself. It is called with the predictions
-        for the validation images, not with the images.
+        "balanced_accuracy", or such a scorer itself, which is called with probabilities
+        in place of images, and a classifier that predicts these. Images count by their
+        weights, if the metric takes any.
 
     patience : int, default=5
         Number of epochs in a row without a better score after which training stops.
-        None means never, so that `early_stopping` but goes back to the best weights.
+        None means never: `early_stopping` then only goes back to the best weights.
 
     validation_fraction : float, default=0.1
         Fraction of the images to set aside if `early_stopping`; stratified if there is
@@ -195,11 +197,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         in it. Weights, losses and updates are float32 always.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the images set aside and the order of images.
-        The same int gives the same result on the same machine with the same number of
-        torch threads (the environment variable `OMP_NUM_THREADS`), whatever other
-        fits run in other threads; on a GPU, some of cuDNN's algorithms do not. The global random
-        state of torch and numpy is left as it was.
+        Determines the initial weights, the images set aside, the order of images, how
+        they are changed, and dropout. The same int gives the same result on the same
+        machine with the same number of torch threads (the environment variable
+        `OMP_NUM_THREADS`), whatever other fits run in other threads; on a GPU, some of
+        cuDNN's algorithms do not. torch's global random state is left as it was, and
+        numpy's unless it is None.
 
     verbose : int, default=0
         If 1, print one line per epoch.
@@ -230,8 +233,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     history_ : list of dict
         One per epoch: "epoch" (from 1), "train_loss", "dur" (seconds) and, with
-        `early_stopping`, "valid_loss", "valid_acc" and "valid_score", that of
-        `monitor`. Losses are without penalties.
+        `early_stopping`, "valid_loss", "valid_acc" (without weights) and "valid_score",
+        that of `monitor`. Losses are without penalties.
 
     n_iter_ : int
         Number of epochs trained.
@@ -267,6 +270,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     .. [9] C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, "Rethinking the
        Inception Architecture for Computer Vision", section 7, CVPR 2016.
        :arxiv:`1512.00567`
+    .. [10] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of
+       initialization and momentum in deep learning", equations 3 and 4, ICML 2013.
+    .. [11] A. Krizhevsky, I. Sutskever, G. E. Hinton, "ImageNet Classification with
+       Deep Convolutional Neural Networks", section 4.1, NeurIPS 2012.
+    .. [12] C. Szegedy, W. Liu, Y. Jia et al., "Going Deeper with Convolutions", section
+       6, CVPR 2015. :arxiv:`1409.4842`
 
     Examples
     --------
@@ -830,8 +839,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             classes, self.classes_
         ):
             raise ValueError(
-                "With warm_start=True, fit goes on with the same images: it got some of "
-                f"shape {images.shape[1:]} and the classes {classes}, after "
+                "With warm_start=True, fit goes on with the same images: it got some "
+                f"of shape {images.shape[1:]} and the classes {classes}, after "
                 f"{self.image_shape_} and the classes {self.classes_}. Set "
                 "warm_start=False to start anew."
             )

@@ -1,4 +1,4 @@
-"""What is averaged at last: the estimators that the best candidates' fits have left."""
+"""The estimators that the best candidates' fits have left, to be averaged at last."""
 
 import os
 from collections.abc import Sequence

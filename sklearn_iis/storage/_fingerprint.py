@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from inspect import signature
+from types import CodeType
 from typing import Any
 
 import joblib
@@ -46,14 +48,35 @@ def describe(value: Any) -> str:
         text = f"PerLayer({describe(value.values)}, depth={value.depth!r})"
     elif callable(value) and hasattr(value, "__qualname__"):
         text = f"{value.__module__}.{value.__qualname__}"
-        if "<lambda>" in text:
-            code = value.__code__
-            text += f" {digest([code.co_code.hex(), repr(code.co_consts)])}"
+        # Of the others, the name tells which one it is.
+        if hasattr(value, "__code__") and "<" in value.__qualname__:
+            text += f" {digest(_describe_function(value))}"
+    elif isinstance(value, partial):
+        text = f"partial({describe(value.func)}, {describe(value.args)}, "
+        text += f"{describe(value.keywords)})"
     else:
         text = type(value).__name__
         with suppress(ValueError):
             text = f"{text} {describe_data(value)}"
     return text if len(text) <= MAX_LENGTH else f"{text[:60]}... {digest(text)}"
+
+
+def _describe_function(function):
+    """Return what tells functions apart that were made in the same place."""
+    values = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # it has no value yet
+            if cell.cell_contents is not function:
+                values.append(cell.cell_contents)
+    return [_describe_code(function.__code__), *map(describe, values)]
+
+
+def _describe_code(code):
+    constants = [
+        _describe_code(value) if isinstance(value, CodeType) else repr(value)
+        for value in code.co_consts
+    ]
+    return [code.co_code.hex(), *code.co_names, *constants]
 
 
 def _describe_changes(estimator):

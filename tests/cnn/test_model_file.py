@@ -568,7 +568,7 @@ def test_what_cannot_be_saved(fitted, path):
     ],
 )
 def test_modules_that_cannot_be_saved(params, error, message, path):
-    """What would not be loaded again is refused, and nothing is written."""
+    """A network that would not be loaded again is refused; nothing is written."""
     before = path.read_bytes()
     classifier = CNNClassifier(max_epochs=1, random_state=0, **params).fit(X, Y)
     with pytest.raises(error, match=message):

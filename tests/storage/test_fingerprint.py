@@ -193,6 +193,31 @@ def test_nothing_raises(value):
     assert " at 0x" not in text
 
 
+def test_functions_of_one_place_are_told_apart():
+    """By the names they use, what they enclose, their defaults, and inner functions."""
+
+    def make(factor, function=np.sin):
+        def scale(x, factor=factor):
+            return function(x) * factor
+
+        return scale
+
+    def recursive(n):
+        return n and recursive(n - 1)
+
+    functions = [
+        *(make(2), make(3), make(2, np.cos), recursive),
+        *(lambda x: np.sin(x), lambda x: np.cos(x)),
+        *(lambda x: [y + 1 for y in x], lambda x: [y + 2 for y in x]),
+        *(functools.partial(make(n), m) for n, m in ((2, 1), (3, 1), (2, 2))),
+    ]
+    described = [describe(function) for function in functions]
+    assert len(set(described)) == len(functions)
+    assert describe(make(2)) == described[0]
+    assert describe(functools.partial(make(2), 1)) == described[8]
+    assert " at 0x" not in "".join(described)
+
+
 def test_a_lambda_is_told_by_place_and_code():
     functions = [lambda x: x, lambda x: x * 0, lambda x: x]
     one, other, same = (describe(function) for function in functions)
