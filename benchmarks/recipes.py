@@ -11,8 +11,8 @@ part away from the default or adds one. The data are
 
 A seed gives the split and the weights. 70 % of the training images train, class by
 class. The others validate: they choose the learning rate, and are never trained on. The
-error on the test images is what arms are compared by. "before" and "default" run at
-each rate; the others at the default one, and so does "default" if it is not among them.
+error on the test images is what arms are compared by. "before", also with as many layers as
+the default has, and "default" run at each rate; the others at the default one, and so does "default" if it is not among them.
 With --all-rates, all arms run at each rate. Training that diverges counts as guessing
 the most common class.
 
@@ -55,7 +55,7 @@ RECIPES: dict[str, dict] = {
         "filter_size": 3,
         "n_hidden_layers": 1,
         "n_units": 128,
-        "batch_norm": True,
+        "batch_norm": "conv",
         "pooling": "flatten",
         "dropout": 0.0,
         "optimizer": "sgd",
@@ -90,17 +90,16 @@ RECIPES: dict[str, dict] = {
     "no shifts": {"shift": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
     "three layers": {"n_conv_layers": 3},
+    "hidden units not normalised": {"batch_norm": "conv"},
     "batches of 64": {"batch_size": 64},
     # Parts that are not in the default.
     "flips": {"flip": True},
-    "crops": {"crop": 0.2},
     "erased squares": {"erase": 0.3},
     "mixup": {"mixup": 0.2},
-    "dropout": {"dropout": 0.3},
     "average pooling": {"pooling": "average"},
 }
 RECIPES["before, four layers"] = RECIPES["before"] | {"n_conv_layers": 4}
-SWEPT = ("before", "default")  # at each rate
+SWEPT = ("before", "before, four layers", "default")  # at each rate
 RATES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 TOLERANCE = 1.2  # a rate is good if its error is at most this many times the best
 ROOT = pathlib.Path(__file__).parents[1]
@@ -214,7 +213,7 @@ def list_tasks(args):
         for data in args.datasets:
             for arm in args.arms:
                 rates = set(args.rates if args.all_rates or arm in SWEPT else ())
-                rates |= set() if arm == "before" else {default_rate}
+                rates |= set() if arm.startswith("before") else {default_rate}
                 tasks += [Task(data, arm, rate, seed) for rate in sorted(rates)]
     return tasks
 

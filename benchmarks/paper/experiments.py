@@ -203,7 +203,7 @@ def publish(data, sizes, n_iter, further_sizes=()):
 
 
 SMALL = {
-    "network": {"batch_norm": True, "max_epochs": 15},
+    "network": {"batch_norm": "conv", "max_epochs": 15},
     "clock": "cpu",
     "n_threads": 1,
 }
@@ -239,7 +239,7 @@ EXPERIMENTS = {
     "flowers12-short": Experiment(
         data="flowers12",
         space=make_small_space(12),
-        network={"batch_norm": True, "max_epochs": 2},
+        network={"batch_norm": "conv", "max_epochs": 2},
         arms=compare((16, 24, 32), (6, 4, 2)),
         searches=("random", "tpe"),
         n_repeats=2,

@@ -62,9 +62,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     n_units : int or array-like of shape (n_hidden_layers,), default=128
         Number of units of all hidden layers, or of each.
 
-    batch_norm : bool, default=True
-        Whether to normalise each channel over the batch before pooling. False is the
-        network of the paper.
+    batch_norm : bool or "conv", default=True
+        Whether to normalise each channel over the batch before pooling, and each hidden
+        unit before its nonlinearity [13]_. "conv" normalises the channels only, and
+        False, as in the paper, neither.
 
     pooling : {"flatten", "average"}, default="flatten"
         What the hidden layers are given: all features, or the mean of each filter over
@@ -276,6 +277,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
        Deep Convolutional Neural Networks", section 4.1, NeurIPS 2012.
     .. [12] C. Szegedy, W. Liu, Y. Jia et al., "Going Deeper with Convolutions", section
        6, CVPR 2015. :arxiv:`1409.4842`
+    .. [13] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network
+       Training by Reducing Internal Covariate Shift", ICML 2015. :arxiv:`1502.03167`
 
     Examples
     --------
@@ -300,7 +303,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "filter_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "n_hidden_layers": [Interval(Integral, 0, None, closed="left")],
         "n_units": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "batch_norm": ["boolean"],
+        "batch_norm": ["boolean", StrOptions({"conv"})],
         "pooling": [StrOptions({"flatten", "average"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "optimizer": [StrOptions({"sgd", "adamw"}), type],

@@ -6,6 +6,7 @@ from numbers import Integral
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 MAX_AUTO_CONV_LAYERS = 4
 
@@ -80,6 +81,18 @@ class ConvBlock(nn.Module):
         return torch.relu(self.pool(features))
 
 
+class UnitNorm(nn.BatchNorm1d):
+    """Batch normalisation of units; of a single image, by the running statistics."""
+
+    def forward(self, features):
+        if self.training and len(features) == 1:
+            statistics = self.running_mean, self.running_var
+            return F.batch_norm(
+                features, *statistics, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(features)
+
+
 class ConvNet(nn.Module):
     """Convolution and 2x2 max-pooling, repeated, then fully connected layers.
 
@@ -97,7 +110,8 @@ class ConvNet(nn.Module):
 
     n_units : int or sequence of int, one per hidden layer
 
-    batch_norm : bool
+    batch_norm : bool or "conv"
+        Of convolutional and hidden layers, or of the former only.
 
     pooling : {"flatten", "average"}
         What comes before the hidden layers: all features, or the mean of each filter
@@ -133,25 +147,34 @@ class ConvNet(nn.Module):
         n_filters = _per_layer("n_filters", n_filters, n_conv_layers)
         filter_size = _per_layer("filter_size", filter_size, n_conv_layers)
         n_units = _per_layer("n_units", n_units, n_hidden_layers)
+        norm_units = batch_norm not in (False, "conv")
 
         layers = []
         shape = tuple(input_shape)
         for filters, size in zip(n_filters, filter_size, strict=True):
-            layers.append(ConvBlock(shape, filters, size, batch_norm))
+            layers.append(ConvBlock(shape, filters, size, bool(batch_norm)))
             shape = layers[-1].out_shape
         if pooling == "average":
             layers.append(nn.AdaptiveAvgPool2d(1))
             shape = (shape[0], 1, 1)
         layers.append(nn.Flatten())
-        widths = (int(np.prod(shape)), *n_units, n_classes)
+        widths = (int(np.prod(shape)), *n_units)
         for n_in, n_out in pairwise(widths):
-            if dropout > 0:
-                layers.append(nn.Dropout(dropout))
-            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])  # the last one gives logits
+            layers += _drop(dropout)
+            layers.append(nn.Linear(n_in, n_out, bias=not norm_units))
+            if norm_units:
+                layers.append(UnitNorm(n_out))
+            layers.append(nn.ReLU())
+        layers += [*_drop(dropout), nn.Linear(widths[-1], n_classes)]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, images):
         return self.layers(images)
+
+
+def _drop(dropout):
+    """Return the layers that drop features: one or none."""
+    return [nn.Dropout(dropout)] if dropout > 0 else []
 
 
 def _check_conv_layers(n_conv_layers, height, width):

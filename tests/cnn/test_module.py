@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sklearn_iis.cnn._module import ConvBlock, ConvNet, Standardize
+from sklearn_iis.cnn import CNNClassifier
+from sklearn_iis.cnn._module import ConvBlock, ConvNet, Standardize, UnitNorm
 
 
 def test_standardize():
@@ -25,9 +26,10 @@ def test_standardize():
     assert list(standardize.parameters()) == []
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("batch_norm", [False, "conv", True])
 @pytest.mark.parametrize("filter_size", [2, 3, 5])
-def test_forward(batch_norm, filter_size):
+@pytest.mark.parametrize("pooling", ["flatten", "average"])
+def test_forward(batch_norm, filter_size, pooling):
     """The same as the layers written down one by one, ReLU before the pooling."""
     net = ConvNet(
         (3, 12, 9),
@@ -38,6 +40,7 @@ def test_forward(batch_norm, filter_size):
         n_hidden_layers=2,
         n_units=(8, 7),
         batch_norm=batch_norm,
+        pooling=pooling,
     )
     x = images = torch.randn(10, 3, 12, 9)
     before, after = filter_size // 2, (filter_size - 1) // 2
@@ -48,12 +51,15 @@ def test_forward(batch_norm, filter_size):
             mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
             x = (x - mean[:, None, None]) / torch.sqrt(var + 1e-5)[:, None, None]
         x = F.max_pool2d(F.relu(x), 2)
-    x = x.flatten(1)
-    first, second, last = (m for m in net.layers if isinstance(m, nn.Linear))
-    x = F.relu(F.linear(x, first.weight, first.bias))
-    x = F.relu(F.linear(x, second.weight, second.bias))
+    x = x.flatten(1) if pooling == "flatten" else x.mean((2, 3))
+    *hidden, last = (m for m in net.layers if isinstance(m, nn.Linear))
+    for layer in hidden:
+        x = F.linear(x, layer.weight, layer.bias)
+        if batch_norm is True:
+            x = (x - x.mean(0)) / torch.sqrt(x.var(0, correction=0) + 1e-5)
+        x = F.relu(x)
     expected = F.linear(x, last.weight, last.bias)
-    assert first.in_features == 6 * 3 * 2
+    assert hidden[0].in_features == (6 * 3 * 2 if pooling == "flatten" else 6)
     torch.testing.assert_close(net(images), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -118,3 +124,37 @@ def test_wrong_values(name, value, message):
     """Too few values, or values that are no positive integers, are refused by name."""
     with pytest.raises(ValueError, match=f"{name} .*{message}"):
         ConvNet((1, 8, 8), 3, n_conv_layers=2, n_hidden_layers=2, **{name: value})
+
+
+def test_a_single_image_is_trained_by_the_running_statistics():
+    """Its own would be its features themselves."""
+    norm = UnitNorm(3)
+    norm.running_mean[:] = torch.tensor([1.0, 2.0, 3.0])
+    features = torch.tensor([[2.0, 4.0, 6.0]])
+    expected = features - norm.running_mean
+    torch.testing.assert_close(norm(features), expected, rtol=1e-4, atol=0)
+    assert CNNClassifier(batch_size=1, max_epochs=1).fit(
+        np.zeros((4, 4, 4)), [0, 1, 0, 1]
+    )
+
+
+def test_dropout_is_before_each_fully_connected_layer():
+    net = ConvNet((1, 8, 8), 3, n_hidden_layers=2, dropout=0.4)
+    kinds = [type(layer) for layer in net.layers]
+    drops = [i for i, kind in enumerate(kinds) if kind is nn.Dropout]
+    assert [kinds[i + 1] for i in drops] == [nn.Linear] * 3
+    assert kinds.count(nn.Linear) == 3
+    assert {net.layers[i].p for i in drops} == {0.4}
+
+
+def test_average_pooling_has_no_weight_that_depends_on_the_size():
+    shapes = [
+        {
+            name: p.shape
+            for name, p in ConvNet(
+                (3, size, size), 4, n_conv_layers=3, pooling="average"
+            ).named_parameters()
+        }
+        for size in (8, 33)
+    ]
+    assert shapes[0] == shapes[1]
