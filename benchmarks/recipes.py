@@ -11,10 +11,10 @@ part away from the default or adds one. The data are
 
 A seed gives the split and the weights. 70 % of the training images train, class by
 class. The others validate: they choose the learning rate, and are never trained on. The
-error on the test images is what arms are compared by. "before", also with as many layers as
-the default has, and "default" run at each rate; the others at the default one, and so does "default" if it is not among them.
-With --all-rates, all arms run at each rate. Training that diverges counts as guessing
-the most common class.
+error on the test images is what arms are compared by. "default" and "before", also with
+as many layers as the default has, run at each rate; the others at the default one, and
+so does "default" if it is not among them. With --all-rates, all arms run at each rate.
+Training that diverges counts as guessing the most common class.
 
 Seconds are those of the processor for `fit`, on one thread. Each run is appended to the
 file as it ends, and what is there is not run again: remove the rows of a recipe that

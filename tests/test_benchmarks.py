@@ -14,6 +14,7 @@ from sklearn.ensemble import RandomForestRegressor
 from benchmarks import (
     importance,
     importance_accuracy,
+    last_fit,
     memory,
     overhead,
     recipes,
@@ -228,6 +229,32 @@ def test_recipes_without_images_say_so(tmp_path, capsys):
     with pytest.raises(SystemExit):
         recipes.main(["--data", str(tmp_path)])
     assert f"no folder '{tmp_path / 'flowers12'}'" in capsys.readouterr().err
+
+
+def test_what_a_search_delivers_is_measured_once(tmp_path, capsys):
+    """Errors of each network, of the last fit, and of averages."""
+    out = tmp_path / "last_fit.csv"
+    command = ["--datasets", "shapes", "--arms", "default", "--seeds", "1", "--jobs"]
+    command += ["1", "--images", "60", "--max-epochs", "1", "--out", str(out)]
+    last_fit.main(command)
+    (row,) = pd.read_csv(out).to_dict("records")
+    assert all(0 < row[name] < 1 for name in ("promised", *last_fit.DELIVERED))
+    content = out.read_text()
+    last_fit.main(command)
+    assert out.read_text() == content
+    assert "0 runs to do" in capsys.readouterr().out
+
+
+def test_table_of_last_fits(tmp_path, capsys):
+    out = tmp_path / "last_fit.csv"
+    rows = [
+        ["shapes", "default", seed, 0.2, own, last, 0.1, 0.1, 1, 1, "2000-01-01"]
+        for seed, (own, last) in enumerate([(0.2, 0.3), (0.4, 0.6)])
+    ]
+    pd.DataFrame(rows, columns=last_fit.COLUMNS).to_csv(out, index=False)
+    last_fit.main(["--table", "--out", str(out)])
+    expected = "| shapes | default | 2 | 0.200 ± 0.000 | 0.300 ± 0.141 | 0.450 ± 0.212"
+    assert expected in capsys.readouterr().out
 
 
 def test_tables_of_recipes(tmp_path, capsys):
