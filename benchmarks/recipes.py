@@ -99,7 +99,8 @@ RECIPES: dict[str, dict] = {
     "average pooling": {"pooling": "average"},
 }
 RECIPES["before, four layers"] = RECIPES["before"] | {"n_conv_layers": 4}
-SWEPT = ("before", "before, four layers", "default")  # at each rate
+COMPARED = ("before", "default")
+SWEPT = (*COMPARED, "before, four layers")  # at each rate
 RATES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 TOLERANCE = 1.2  # a rate is good if its error is at most this many times the best
 ROOT = pathlib.Path(__file__).parents[1]
@@ -331,7 +332,7 @@ def find_range(errors):
 
 def print_ranges(arms):
     """Print how wide the range of good rates is, among the rates of both arms."""
-    medians = {arm: median_errors(arms[arm]) for arm in SWEPT if arm in arms}
+    medians = {arm: median_errors(arms[arm]) for arm in COMPARED if arm in arms}
     widths, parts = [], []
     for arm, errors in medians.items():
         for others in medians.values():
@@ -343,7 +344,7 @@ def print_ranges(arms):
         widths.append(high / low)
         more = " or more" if first == 0 or last == len(errors) - 1 else ""
         parts.append(f"{arm} {low:g} to {high:g} ({widths[-1]:.3g} times{more})")
-    if len(widths) == len(SWEPT):
+    if len(widths) == len(COMPARED):
         parts.append(f"quotient {widths[1] / widths[0]:.3g}")
     if parts:
         print(f"\nRates whose test error is within {TOLERANCE} times the best:")

@@ -31,6 +31,7 @@ from benchmarks.paper.page import (
 )
 from benchmarks.paper.report import PERCENT, signed, with_sign, write_report
 from sklearn_iis import IISSearchCV
+from sklearn_iis.cnn import paper_classifier
 from tests.datasets import test_ckplus, test_flowers102, test_stl10
 from tests.datasets.conftest import server  # noqa: F401
 from tests.test_flowers12 import FOLDER
@@ -66,7 +67,7 @@ def test_experiments_of_the_paper(name, sizes):
     assert arms["full size"] == Arm(sizes[-1:], (1500,))
     assert arms["IIS"] == Arm(sizes, (750, 500, 250))
     assert arms["narrowing"] == Arm((sizes[-1],) * 3, (750, 500, 250))
-    assert not experiment.network["batch_norm"]
+    assert not paper_classifier(**experiment.network).batch_norm
     # Five arms for all searches, and smaller sizes alone for random search; and 200 px.
     assert len(experiment.jobs()) == 3 * (5 * 5 + 2 + (name == "ckplus"))
     assert experiment.largest_size == (200 if name == "ckplus" else sizes[-1])
