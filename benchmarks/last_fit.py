@@ -102,7 +102,7 @@ def run(data, arm, seed, folder, n_images=None, max_epochs=None):
 def run_all(args):
     """Run what has no row yet, and append one for each at once."""
     done = set()
-    if args.out.exists():
+    if args.out.exists() and args.out.stat().st_size:
         rows = pd.read_csv(args.out)
         done = set(zip(rows["data"], rows["arm"], rows["seed"], strict=True))
     tasks = [
@@ -125,6 +125,7 @@ def run_all(args):
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             if file.tell() == 0:
                 writer.writeheader()
+                file.flush()
             for future in as_completed(
                 [pool.submit(run, *task, *settings) for task in tasks]
             ):
