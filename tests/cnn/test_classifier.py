@@ -178,9 +178,7 @@ def test_precision(few):
     """Both precisions give about the same probabilities."""
     images, _ = few
     probabilities = [
-        quick(precision=precision, learning_rate=0.005)
-        .fit(*few)
-        .predict_proba(images)
+        quick(precision=precision, learning_rate=0.005).fit(*few).predict_proba(images)
         for precision in ("float32", "bfloat16")
     ]
     assert not np.array_equal(*probabilities)
