@@ -147,7 +147,7 @@ def test_crop_and_shift_together():
         {"mixup": 0.4},
         {"augment": lambda images: images + torch.randn_like(images)},
     ],
-    ids=str,
+    ids=["flip and shift", "crop", "erase", "mixup", "augment"],
 )
 def test_images_change_by_random_state_and_in_training_only(settings):
     """The same state gives the same; without the change it is another network."""
