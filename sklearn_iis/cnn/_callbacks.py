@@ -157,11 +157,6 @@ class Monitored(Callback):
             if monitor.end_epoch(history, history[-1].get("valid_score")):
                 raise PruneTraining
 
-    def on_train_end(self, net, **kwargs):
-        # Another callback may have ended the last epoch.
-        if (monitor := current_monitor()) is not None:
-            monitor.history = select_history(net.history)
-
 
 class L1Penalty(Callback):
     """Add the gradient of an L1 penalty to that of the weights.
