@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -64,6 +65,29 @@ def replace_file(
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def make_private_directory(path: str) -> bool:
+    """Make a directory, with its parents, that others cannot write to.
+
+    Returns
+    -------
+    is_private : bool
+        False if it cannot be made, or was made by somebody else: what is pickled there
+        must not be loaded.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        status = os.lstat(path)
+    except OSError:
+        return False
+    if os.name == "nt":  # which has other permissions
+        return stat.S_ISDIR(status.st_mode)
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == os.getuid()
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,16 @@ from sklearn.utils import get_tags, indexable
 from sklearn_iis._sklearn_compat import (
     BaseSearchCV,
     count_samples,
+    hand_on_callbacks,
     has_callbacks,
     list_scorers,
     select_params,
     split_safely,
+    without_callbacks,
 )
 from sklearn_iis.execution._averaging import BestEstimators, average
 from sklearn_iis.execution._deadline import Deadline
-from sklearn_iis.execution._evaluate import Job, Scoring
+from sklearn_iis.execution._evaluate import Fidelity, Job, Scoring
 from sklearn_iis.execution._executors import Executor
 from sklearn_iis.execution._gpus import (
     AUTO,
@@ -34,6 +36,7 @@ from sklearn_iis.execution._gpus import (
     find_auto_devices,
     loading_on,
 )
+from sklearn_iis.execution._inheritance import Heirs, end_inheriting, inherit
 from sklearn_iis.execution._record import Row
 from sklearn_iis.execution._scheduler import Scheduler
 from sklearn_iis.space import SearchSpace
@@ -72,6 +75,8 @@ class FitCall:
         self.routed = search._get_routed_params_for_fit(params)
         self.n_samples = count_samples(self.X)
         self.callback_ctx: Any = None
+        # The parameters of each stage, if each starts from the weights of the last.
+        self.climbed: list[dict[str, Any]] | None = None
 
     @cached_property
     def splits(self) -> list[tuple[Any, Any]]:
@@ -115,14 +120,19 @@ class FitCall:
         yield context.call_on_fit_task_begin(**self._told)
         context.call_on_fit_task_end(**self._told)
 
-    def make_job(self, space: SearchSpace, X: Any = None, **settings: Any) -> Job:
+    def make_job(
+        self,
+        space: SearchSpace,
+        fidelities: dict[int, Fidelity] | None = None,
+        **settings: Any,
+    ) -> Job:
         """Return what the evaluations of a stage share."""
         search = self.search
         guide = search.refit if isinstance(search.refit, str) else None
         return Job(
             search.estimator,
             space,
-            self.X if X is None else X,
+            {0: Fidelity(self.X)} if fidelities is None else fidelities,
             self.y,
             self.splits,
             Scoring(self.scorers, guide, search.error_score, search.return_train_score),
@@ -138,6 +148,31 @@ class FitCall:
         kept: BestEstimators | None = None,
     ) -> None:
         """Choose the best candidate; fit it on all data, or average what was kept."""
+        self.select_best(select_best)
+        search = self.search
+        if self.refits:
+            start = time.perf_counter()
+            best = self._refit() if kept is None else self._average(kept)
+            search.refit_time_ = time.perf_counter() - start
+            self._set_best_estimator(best)
+        self.end_callbacks()
+
+    def deliver_best(
+        self, select_best: Callable[[str], int] | None, kept: BestEstimators
+    ) -> None:
+        """Choose the best candidate, and average what was kept of it: fit nothing."""
+        self.select_best(select_best)
+        best = self._average(kept, fits_missing=False)
+        if best is not None:
+            self._set_best_estimator(best)
+
+    def _set_best_estimator(self, best):
+        self.search.best_estimator_ = best
+        if hasattr(best, "feature_names_in_"):
+            self.search.feature_names_in_ = best.feature_names_in_
+
+    def select_best(self, select_best: Callable[[str], int] | None = None) -> None:
+        """Choose the best candidate."""
         search, results = self.search, self.search.cv_results_
         # As in scikit-learn, the only scorer is not a dict.
         search.scorer_ = list_scorers(self.scorers) or self.scorers
@@ -151,43 +186,36 @@ class FitCall:
             if not callable(search.refit):
                 search.best_score_ = results[f"mean_test_{metric}"][index]
             search.best_params_ = results["params"][index]
-        if self.refits:
-            start = time.perf_counter()
-            best = self._refit() if kept is None else self._average(kept)
-            search.refit_time_ = time.perf_counter() - start
-            search.best_estimator_ = best
-            if hasattr(best, "feature_names_in_"):
-                search.feature_names_in_ = best.feature_names_in_
-        self.end_callbacks()
 
     def _refit(self):
         """Return the best candidate, fitted on all data."""
         name = "refit-with-best-params"
-        return self._fit(self.search.best_params_, self.callback_ctx, name)
+        return self._fit(self.search.best_index_, self.callback_ctx, name)
 
-    def _average(self, kept):
+    def _average(self, kept, *, fits_missing=True):
         """Return the average of the best estimators; fit those that are missing."""
-        search = self.search
-        devices = dict.fromkeys(find_auto_devices(search.estimator), AUTO)
-        rows = kept.choose(search.best_index_)
+        devices = dict.fromkeys(find_auto_devices(self.search.estimator), AUTO)
+        rows = kept.choose(self.search.best_index_)
         members = []
         with self.task("average-best-candidates", max_subtasks=None) as context:
             for row, split in product(rows, range(len(self.splits))):
                 name = f"candidate{row}_split{split}"
                 with loading_on(default_device() if devices else None):
                     estimator = kept.load(row, split)
+                if estimator is None and not fits_missing:
+                    continue
                 if estimator is None:
-                    params = search.cv_results_["params"][row]
-                    estimator = self._fit(params, context, name, split)
+                    estimator = self._fit(row, context, name, split)
                 if devices:
                     # It may have been on a GPU of another process.
                     estimator.set_params(**devices)
                 members.append((name, estimator))
-            return average(members, self.y)
+            return average(members, self.y) if members else None
 
-    def _fit(self, params, parent_ctx, name, split=None):
-        """Return a candidate fitted on all data, or on those of a split."""
-        params = clone(params, safe=False)
+    def _fit(self, row, parent_ctx, name, split=None):
+        """Return the candidate of a row, fitted on all data or on those of a split."""
+        results = self.search.cv_results_
+        params = clone(results["params"][row], safe=False)
         estimator = clone(self.search.estimator).set_params(**params)
         told, fit_params = self._told, self.routed.estimator.fit
         if split is not None:
@@ -198,12 +226,32 @@ class FitCall:
             metadata = None if weights is None else {"sample_weight": weights}
             told = told | {"X": X, "y": y, "metadata": metadata}
         data = (told["X"],) if told["y"] is None else (told["X"], told["y"])
+        begun = estimator
+        if self.climbed is not None and results["stage"][row]:
+            below = self.climbed[: results["stage"][row]]
+            begun = inherit(self._climb(params, below, data, fit_params), params)
+            hand_on_callbacks(estimator, begun)
         context = parent_ctx.subcontext(task_name=name)
-        with context.propagate_callback_context(estimator):
+        with context.propagate_callback_context(begun):
             context.call_on_fit_task_begin(**told)
-            estimator.fit(*data, **fit_params)
+            begun.fit(*data, **fit_params)
         context.call_on_fit_task_end(**told)
-        return estimator
+        if begun is not estimator:
+            end_inheriting(begun, estimator)
+        return begun
+
+    def _climb(self, params, below, data, fit_params):
+        """Return what a candidate learns in the stages before its own."""
+        learned = None
+        for fixed in below:
+            own = clone(params | fixed, safe=False)
+            if learned is None:
+                learned = clone(self.search.estimator).set_params(**own)
+            else:
+                learned = inherit(learned, own)
+            with without_callbacks(learned):
+                learned.fit(*data, **fit_params)
+        return learned
 
     @property
     def _told(self):
@@ -225,6 +273,10 @@ class StagePlan:
     sizes: list[Any]
     # The number of candidates of each; None for as many as there is time for.
     budgets: list[int | None]
+    # Further parameters, with a value for each stage.
+    params: dict[str, list[Any]] = field(default_factory=dict)
+    # Whether one search crosses all stages.
+    crosses: bool = False
 
     @property
     def n_stages(self) -> int:
@@ -234,29 +286,73 @@ class StagePlan:
     @property
     def fixed(self) -> list[dict[str, Any]]:
         """The parameters that all candidates of a stage share, for each stage."""
-        return [{} if s is None else {self.size_param: s} for s in self.sizes]
+        return [
+            ({} if size is None else {self.size_param: size})
+            | {name: values[stage] for name, values in self.params.items()}
+            for stage, size in enumerate(self.sizes)
+        ]
 
-    def name(self, stage: int) -> str:
-        """Return the name of a stage, for messages."""
-        size = self.sizes[stage]
-        return f"stage {stage}" + ("" if size is None else f", size {size}")
+    def shares(self, fit_times: dict[int, list[float]]) -> list[float]:
+        """Return in what proportion the stages share the time.
+
+        By what their candidates cost, of which there are as many as the budgets say, or
+        3:2:1. The costs are in proportion to pixels and epochs, or to a power of them
+        that fits what was measured, once two stages were.
+        """
+        n_stages = self.n_stages
+        counts = [n or n_stages - i for i, n in enumerate(self.budgets)]
+        work = [_estimate_work(fixed, self.size_param) for fixed in self.fixed]
+        power = 1.0
+        measured = sorted(stage for stage, times in fit_times.items() if times)
+        if len(measured) > 1:
+            first, last = measured[0], measured[-1]
+            if (grown := work[last] / work[first]) != 1:
+                mean = {s: float(np.mean(fit_times[s])) for s in (first, last)}
+                ratio = max(mean[last], 1e-9) / max(mean[first], 1e-9)
+                power = float(np.clip(math.log(ratio) / math.log(grown), 0, 2))
+        return [n * w**power for n, w in zip(counts, work, strict=True)]
+
+    @property
+    def steps(self) -> list[list[int]]:
+        """The stages of each search: one, or all of them."""
+        stages = range(self.n_stages)
+        return [[*stages]] if self.crosses else [[stage] for stage in stages]
+
+    @property
+    def described_sizes(self) -> list[Any]:
+        """What tells the stages apart: the sizes, and what else they have."""
+        return self.fixed if self.params else self.sizes
+
+    def name(self, *stages: int) -> str:
+        """Return the name of a stage, or of several, for messages."""
+        if len(stages) > 1:
+            return f"stages {stages[0]} to {stages[-1]}"
+        size = self.sizes[stages[0]]
+        return f"stage {stages[0]}" + ("" if size is None else f", size {size}")
 
     def make_deadline(
-        self, stage: int, end: float, *, refit_ratio: float, longest_fit: float
+        self,
+        stage: int,
+        end: float,
+        *,
+        refit_ratio: float,
+        climbs: bool = False,
+        fit_times: dict[int, list[float]] | None = None,
     ) -> Deadline:
         """Return the deadline of a stage that begins now.
 
-        Each stage has an equal share of the time that is left when it begins, and goes
-        on until it has a result. The last one also leaves time for the fit on all data,
-        as long as the longest of the evaluations, in proportion to the number of
-        samples.
+        Each stage has its share of the time that is left when it begins, and goes on
+        until it has a result. The last one also leaves time for the fit on all data, as
+        long as the longest of the evaluations, in proportion to the number of samples.
         """
-        deadline = Deadline(end, None, refit_ratio, longest_fit)
-        n_left = self.n_stages - stage
-        if n_left == 1 or end == math.inf:
+        fit_times = {} if fit_times is None else fit_times
+        deadline = Deadline(end, None, refit_ratio, climbs, fit_times)
+        if stage == self.n_stages - 1 or end == math.inf:
             return deadline
-        share = time.monotonic() + deadline.seconds_left / n_left
-        return Deadline(share, end - deadline.reserve, longest_fit=longest_fit)
+        shares = self.shares(fit_times)[stage:]
+        share = deadline.seconds_left * shares[0] / sum(shares)
+        limit = end - deadline.reserve
+        return Deadline(time.monotonic() + share, limit, fit_times=fit_times)
 
 
 @dataclass
@@ -275,6 +371,8 @@ class Stage:
     can_prune: bool = False
     # Called with each row that is complete.
     listeners: Sequence[Callable[[Row], None]] = ()
+    # Whose weights are kept, if a search that crosses stages decides on it.
+    heirs: Heirs | None = None
 
     def make_scheduler(self, pre_dispatch: int | str) -> Scheduler:
         """Return what evaluates the rows of the stage."""
@@ -287,6 +385,18 @@ class Stage:
             callback_ctx=self.callback_ctx,
             listeners=self.listeners,
         )
+
+
+def _estimate_work(fixed, size_param):
+    """Return what a fit costs, in pixels times epochs; 1 if nothing is known."""
+    work = 1.0
+    for name, value in fixed.items():
+        is_size, parameter = name == size_param, name.rpartition("__")[2]
+        if is_size and parameter == "size":
+            work *= math.prod(value) if isinstance(value, tuple) else value**2
+        elif is_size or parameter == "max_epochs":
+            work *= value if isinstance(value, Real) and value > 0 else 1
+    return work
 
 
 def _list_splits(cv, X, y, params):
@@ -334,14 +444,19 @@ def count_in_flight(pre_dispatch: int | str, n_workers: int) -> int:
 
 
 def split_budget(
-    n_iter: int | Sequence[int | None] | None, n_stages: int
+    n_iter: int | Sequence[int | None] | None, n_stages: int, factor: int | None = None
 ) -> list[int | None]:
-    """Return the number of candidates of each stage; None if time is the budget."""
+    """Return the number of candidates of each stage; None if time is the budget.
+
+    They are like 3:2:1, or like 9:3:1 with a factor of 3.
+    """
     if n_iter is None:
         return [None] * n_stages
     if isinstance(n_iter, int | np.integer):
-        # 3:2:1, and what is left over to the first stage.
-        parts = range(n_stages, 0, -1)
+        # What is left over goes to the first stage.
+        parts = list(range(n_stages, 0, -1))
+        if factor is not None:
+            parts = [factor**i for i in reversed(range(n_stages))]
         budgets: list[int | None] = []
         counts = [int(n_iter) * part // sum(parts) for part in parts]
         counts[0] += int(n_iter) - sum(counts)

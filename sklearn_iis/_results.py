@@ -3,10 +3,10 @@
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 from sklearn.exceptions import FitFailedWarning
 
 from sklearn_iis._sklearn_compat import BaseSearchCV, yield_masked_arrays
@@ -71,6 +71,54 @@ def combine_results(
             )
     _rank_all(combined)
     return combined
+
+
+class Agreement(NamedTuple):
+    """How the scores of the same candidates compare in two stages."""
+
+    n_candidates: int
+    # Of their ranks; NaN if there are too few, or all scores are the same.
+    kendall_tau: float
+    # What they gain in the later stage, the mean and its standard error.
+    gain: float
+    gain_error: float
+    # How many times as long an evaluation takes there.
+    cost_ratio: float
+
+
+def compare_stages(before: Sequence[Row], after: Sequence[Row]) -> Agreement:
+    """Compare the rows of the same candidates in two stages."""
+    return compare_scores(
+        *([row.score for row in rows] for rows in (before, after)),
+        *([_seconds(row) for row in rows] for rows in (before, after)),
+    )
+
+
+def compare_scores(
+    scores: Sequence[float],
+    later_scores: Sequence[float],
+    seconds: Sequence[float],
+    later_seconds: Sequence[float],
+) -> Agreement:
+    """Compare scores of the same candidates in two stages, and what they cost."""
+    n_candidates = len(scores)
+    if n_candidates < 2:
+        return Agreement(n_candidates, math.nan, math.nan, math.nan, math.nan)
+    gains = np.subtract(later_scores, scores)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scores that are all the same
+        tau = float(kendalltau(scores, later_scores).statistic)
+    return Agreement(
+        n_candidates,
+        tau,
+        float(gains.mean()),
+        float(gains.std(ddof=1) / math.sqrt(n_candidates)),
+        float(np.mean(later_seconds) / max(float(np.mean(seconds)), 1e-9)),
+    )
+
+
+def _seconds(row):
+    return sum(record.fit_time + record.score_time for record in row.in_order)
 
 
 def rank(scores: np.ndarray, behind: np.ndarray | None = None) -> np.ndarray:

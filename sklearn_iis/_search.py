@@ -3,13 +3,13 @@
 import math
 import os
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
-from functools import partial
+from functools import cached_property
 from itertools import pairwise
 from numbers import Integral, Real
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
@@ -30,10 +30,17 @@ from sklearn_iis._sklearn_compat import (
     fit_context,
     is_routing_enabled,
 )
-from sklearn_iis.execution._averaging import BestEstimators, check_averaging
+from sklearn_iis.execution._averaging import (
+    BestEstimators,
+    check_averaging,
+    is_usable,
+)
 from sklearn_iis.execution._checkpoints import Checkpoints
 from sklearn_iis.execution._deadline import NothingFinishedError
+from sklearn_iis.execution._estimator_files import EstimatorFiles
+from sklearn_iis.execution._evaluate import Fidelity
 from sklearn_iis.execution._executors import Executor, running_executor
+from sklearn_iis.execution._inheritance import Heirs, Inheritance, check_heirs
 from sklearn_iis.execution._progress import StageProgress
 from sklearn_iis.execution._record import Row
 from sklearn_iis.searches import SEARCHES, Search, get_search
@@ -51,6 +58,9 @@ from sklearn_iis.storage import (
 # The number of conv layers is bounded by the image size, and its best value has to be
 # found again at each size (Hinz et al. 2018).
 SIZE_DEPENDENT = "n_conv_layers"
+
+# Candidates of all stages, unless time is the budget.
+DEFAULT_N_ITER = 60
 
 
 @dataclass(eq=False, repr=False)
@@ -356,7 +366,9 @@ class IISSearchCV(BaseSearchCV):
     space: Any
     _: KW_ONLY
     sizes: Any = None
-    n_iter: Any = 60
+    stage_params: dict[str, Any] | None = None
+    inherit_weights: bool = False
+    n_iter: Any = "auto"
     search: Any = "random"
     search_params: dict[str, Any] | None = None
     size_param: str | None = None
@@ -387,7 +399,14 @@ class IISSearchCV(BaseSearchCV):
         **BaseSearchCV._parameter_constraints,
         "space": [dict, list, SearchSpace],
         "sizes": ["array-like", None],
-        "n_iter": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "stage_params": [dict, None],
+        "inherit_weights": ["boolean"],
+        "n_iter": [
+            Interval(Integral, 1, None, closed="left"),
+            "array-like",
+            StrOptions({"auto"}),
+            None,
+        ],
         "search": [StrOptions(set(SEARCHES)), callable],
         "pre_dispatch": [Integral, str, None],
         "search_params": [dict, None],
@@ -456,17 +475,26 @@ class IISSearchCV(BaseSearchCV):
         space = self._make_space()
         plan = self._plan_stages(space, call.X)
         self._check_averaging(call)
+        if self.inherit_weights:
+            check_heirs(self.estimator)
+            call.climbed = plan.fixed
+        select_best = self._find_best_of_last if self.select == "last" else None
         with workspace() as directory:
             with running_executor(self.n_jobs) as executor:
                 run = _Run(call, plan, executor, directory)
                 run.studies = self._open_studies(run, space)
                 run.kept = self._make_best_estimators(directory)
+                run.inheritance = self._make_inheritance(run)
                 call.begin_callbacks(plan.n_stages)
                 self._forget()
                 self.n_splits_ = len(call.splits)
-                self._run_stages(run, space)
-            select_best = self._find_best_of_last if self.select == "last" else None
-            call.finish(select_best, run.kept)
+                try:
+                    self._run_stages(run, space)
+                except KeyboardInterrupt:
+                    self._deliver_best(run, select_best)
+                    raise
+            call.finish(select_best, None if self._fits_at_last else run.kept)
+            run.remove_weights()
         return self
 
     def _check_averaging(self, call):
@@ -487,15 +515,38 @@ class IISSearchCV(BaseSearchCV):
         check_averaging(self.estimator, call.y, call.splits)
 
     def _make_best_estimators(self, directory):
-        """Return what keeps the estimators to be averaged, if any are."""
-        if self.n_averaged is None:
+        """Return what keeps those to be averaged, or to be had after an interrupt."""
+        if self.n_averaged is None and not (self.inherit_weights and self.refit):
             return None
+        directory = os.path.join(directory, "fitted")
+        os.mkdir(directory)
         return BestEstimators(
             directory,
-            self.n_averaged,
+            self.n_averaged or 1,
             last_only=self.select == "last" and not callable(self.refit),
             keeps_all=callable(self.refit),
         )
+
+    def _make_inheritance(self, run):
+        """Return how candidates inherit weights, if they do.
+
+        The files are kept beside the storage, if that is a file, for another call.
+        """
+        if not self.inherit_weights:
+            return None
+        directory = None if self.storage is None else run.studies.make_directory()
+        if directory is None:
+            directory = os.path.join(run.directory, "weights")
+            os.mkdir(directory)
+        return Inheritance(EstimatorFiles(directory), run.plan.n_stages)
+
+    def _deliver_best(self, run, select_best):
+        """Set what is known of the best candidate when `fit` is interrupted."""
+        with suppress(Exception):  # the interrupt is to be told
+            if run.kept is None:
+                run.call.select_best(select_best)
+            else:
+                run.call.deliver_best(select_best, run.kept)
 
     @property
     def _fits_at_last(self):
@@ -509,85 +560,117 @@ class IISSearchCV(BaseSearchCV):
         with ExitStack() as stack:
             if self.verbose:
                 run.bars = stack.enter_context(StageProgress())
-            for stage, n_iter in enumerate(run.plan.budgets):
-                promoted = promoted[:n_iter]
+            for stages in run.plan.steps:
+                promoted = promoted[: run.plan.budgets[stages[0]]]
                 random_state = rng.randint(2**31 - 1)
                 try:
-                    self._run_stage(run, stage, space, promoted, random_state)
+                    self._run_step(run, stages, space, promoted, random_state)
                 except NothingFinishedError:
-                    self._end_early(run.plan, stage)
+                    self._end_early(run.plan, stages[0])
                     break
                 self._check_metrics()
-                results = self.stages_[-1].cv_results_
-                report_failures(results["error"], run.plan.name(stage))
-                if stage < run.plan.n_stages - 1:
-                    space, promoted = self._promote(space, results)
+                rows = np.isin(self.cv_results_["stage"], stages)
+                report_failures(self.cv_results_["error"][rows], run.plan.name(*stages))
+                if stages[-1] < run.plan.n_stages - 1:
+                    space, promoted = self._promote(space, self.stages_[-1].cv_results_)
 
-    def _run_stage(self, run, stage, space, promoted, random_state):
-        """Run the search of a stage, and add its results to those of the others."""
-        search, recorder = self._begin_stage(run, stage, space, promoted, random_state)
+    def _run_step(self, run, stages, space, promoted, random_state):
+        """Run the search of a stage, or of several, and add its results."""
+        search, recorder = self._begin_step(run, stages, space, promoted, random_state)
         deadline = run.plan.make_deadline(
-            stage,
+            stages[-1],
             math.inf if self.timeout is None else run.call.begin + self.timeout,
             refit_ratio=run.call.refit_ratio if self._fits_at_last else 0.0,
-            longest_fit=run.longest_fit,
+            climbs=self.inherit_weights,
+            fit_times=run.fit_times,
         )
         is_own = isinstance(search, Search)
-        name = run.plan.name(stage)
         with (
             TemporaryDirectory(
                 dir=run.directory, ignore_cleanup_errors=True
             ) as directory,
             run.call.task(
-                name,
+                run.plan.name(*stages),
                 max_subtasks=None,
                 sequential_subtasks=not is_own and takes_callbacks(search),
             ) as context,
         ):
             job = run.call.make_job(
                 space,
-                self._resize_once(run.call.X, space, run.plan, stage),
-                fixed=run.plan.fixed[stage],
+                self._make_fidelities(run, stages, space),
                 trial_timeout=self.trial_timeout,
                 trials_per_gpu=self.trials_per_gpu,
                 checkpoints=Checkpoints(directory),
-                kept=None if run.kept is None else run.kept.begin_stage(stage),
+                inheritance=run.inheritance,
+                kept=None if run.kept is None else run.kept.files,
                 recorder=recorder,
             )
             to_run = Stage(job, run.executor, directory, context, deadline)
             to_run.pre_dispatch = self.pre_dispatch
             to_run.can_prune = self.pruner is not None
-            to_run.listeners = run.list_listeners(stage, search)
+            to_run.listeners = self._list_listeners(run, stages, search)
+            if run.inheritance is not None:
+                to_run.heirs = run.heirs
             try:
                 if is_own:
                     search.run_stage(to_run)
                 else:
                     ForeignStage(search, to_run).run()
             finally:
-                run.longest_fit = deadline.longest_fit
                 # Also what was evaluated before an interrupt.
-                if hasattr(search, "cv_results_"):
-                    self.stages_.append(search)
-                    self.spaces_.append(space)
-                    run.promoted.append(promoted)
-                    self.cv_results_ = combine_results(
-                        self.stages_, run.plan.sizes, run.promoted
-                    )
+                self._add_results(run, search, space, promoted)
 
-    def _begin_stage(self, run, stage, space, promoted, random_state):
-        """Return the search of a stage, and what records its evaluations."""
+    def _make_fidelities(self, run, stages, space):
+        """Return the parameters and images of stages, of those before if inherited."""
+        first = 0 if self.inherit_weights else stages[0]
+        for stage in range(first, stages[-1] + 1):
+            if stage not in run.fidelities:
+                X = self._resize_once(run.call.X, space, run.plan, stage)
+                run.fidelities[stage] = Fidelity(X, run.plan.fixed[stage])
+        return {s: f for s, f in run.fidelities.items() if first <= s <= stages[-1]}
+
+    def _list_listeners(self, run, stages, search):
+        """Return what is called with each row that is complete."""
+        listeners = []
+        if run.bars is not None:
+            n_rows = getattr(search, "n_evaluations", None)
+            listeners.append(run.bars.add_stage(run.plan.name(*stages), n_rows))
+        if run.kept is not None:
+            listeners.append(run.kept.add)
+        if run.inheritance is not None and len(stages) == 1:
+            listeners.append(_Promotable(run.heirs, self.n_promoted).add)
+        return listeners
+
+    def _add_results(self, run, search, space, promoted):
+        """Add the results of a search to those of the stages before."""
+        crosses = getattr(search, "crosses_stages", False)
+        for found in search.list_stages() if crosses else [search]:
+            if hasattr(found, "cv_results_"):
+                self.stages_.append(found)
+                self.spaces_.append(space)
+                run.promoted.append(promoted)
+                promoted = found.candidates_
+        if self.stages_:
+            self.cv_results_ = combine_results(
+                self.stages_, run.plan.sizes, run.promoted
+            )
+            if crosses:
+                self.sizes_ = run.plan.sizes[: len(self.stages_)]
+
+    def _begin_step(self, run, stages, space, promoted, random_state):
+        """Return the search of stages, and what records its evaluations."""
         initial = distinct(map(space.active, promoted))
         search = self._make_search(
             space,
             run.plan,
-            stage,
+            stages,
             initial_candidates=initial,
             random_state=random_state,
         )
         if run.studies is None:
             return search, None
-        recorder, known, search.random_state = run.studies.begin_stage(
-            stage,
+        recorder, known, search.random_state = run.studies.begin_stages(
+            stages,
             space,
             promoted=promoted,
             random_state=random_state,
@@ -634,7 +717,7 @@ class IISSearchCV(BaseSearchCV):
             },
             call=self._describe_call(space, run.plan),
             settings=self._describe_settings(),
-            sizes=run.plan.sizes,
+            sizes=run.plan.described_sizes,
             budgets=run.plan.budgets,
             space=space,
             pruner=make_pruner(self.pruner),
@@ -646,11 +729,14 @@ class IISSearchCV(BaseSearchCV):
         """Return what scores depend on besides data, candidate and size."""
         return {
             **describe_space(space),
-            **describe_params(self.estimator, {*space.names, plan.size_param}),
+            **describe_params(
+                self.estimator, {*space.names, plan.size_param, *plan.params}
+            ),
             "scoring": describe(self.scoring),
             "error_score": describe(self.error_score),
             "return_train_score": describe(self.return_train_score),
             **self._describe_routing(),
+            **({"inherit_weights": "True"} if self.inherit_weights else {}),
         }
 
     def _describe_routing(self):
@@ -694,35 +780,72 @@ class IISSearchCV(BaseSearchCV):
     def _plan_stages(self, space, X):
         """Return the plan of the stages; raise an error if a budget is too small."""
         size_param, sizes = self._make_sizes(space, X)
-        budgets = split_budget(self.n_iter, len(sizes))
+        make_search = get_search(self.search)
+        crosses = getattr(make_search, "crosses_stages", False)
+        factor = (self.search_params or {}).get("factor", 3) if crosses else None
+        n_iter = self._default_n_iter(make_search)
+        budgets = split_budget(n_iter, len(sizes), factor)
         if None in budgets and self.timeout is None:
             raise ValueError(
                 f"n_iter={self.n_iter!r} means as many candidates as there is time "
                 "for: set a timeout, or a number of candidates"
             )
-        plan = StagePlan(size_param, sizes, budgets)
-        for stage in range(plan.n_stages):
-            self._make_search(space, plan, stage)
+        plan = StagePlan(
+            size_param, sizes, budgets, self._check_stage_params(sizes), crosses
+        )
+        for stages in plan.steps:
+            self._make_search(space, plan, stages)
         return plan
+
+    def _default_n_iter(self, make_search):
+        """Return the number of candidates; None for as many as there is time for."""
+        if not isinstance(self.n_iter, str):
+            return self.n_iter
+        is_unlimited = getattr(make_search, "is_unlimited", False)
+        return None if self.timeout is not None and is_unlimited else DEFAULT_N_ITER
+
+    def _check_stage_params(self, sizes):
+        """Return the further parameters of the stages, a list of values for each."""
+        stage_params = {
+            name: list(values)
+            for name, values in (self.stage_params or {}).items()
+            if name != self._find_size_param()
+        }
+        for name, values in stage_params.items():
+            if len(values) != len(sizes):
+                raise ValueError(
+                    f"stage_params[{name!r}]={values} must have a value for each of "
+                    f"{len(sizes)} stages (sizes {sizes})"
+                )
+        return stage_params
 
     def _make_sizes(self, space, X):
         """Return the parameter that the sizes are values of, and the sizes."""
-        param = self._find_size_param()
+        param, given = self._find_size_param(), self.sizes
+        stage_params = self.stage_params or {}
+        self._check_names(stage_params, space)
+        if param in stage_params:
+            if given is not None:
+                raise ValueError(f"stage_params has {param!r}, and so does sizes")
+            given = stage_params[param]
         if param in space.names:
-            if self.sizes is not None:
+            if given is not None:
                 raise ValueError(
                     f"{param!r} cannot be searched and given sizes at once"
                 )
-            return None, [None]
-        if self.sizes is None:
-            return param, [None] if param is None else default_sizes(X)
+            param = None
+        if given is None and param is not None:
+            return param, default_sizes(X)
+        if given is None:
+            n_stages = max(map(len, stage_params.values()), default=1)
+            return None, [None] * n_stages
         if param is None:
             raise ValueError(
                 f"sizes={self.sizes!r} need a parameter to be values of, and "
                 f"{type(self.estimator).__name__} has no ImageResizer: name it with "
                 "size_param"
             )
-        sizes = [tuple(s) if isinstance(s, list) else s for s in self.sizes]
+        sizes = [tuple(s) if isinstance(s, list) else s for s in given]
         if not sizes:
             raise ValueError("sizes is empty: name one size a stage, or None")
         sides = [size if isinstance(size, tuple) else (size, size) for size in sizes]
@@ -732,6 +855,23 @@ class IISSearchCV(BaseSearchCV):
                     f"sizes must not decrease from stage to stage, got {sizes}"
                 )
         return param, sizes
+
+    def _check_names(self, stage_params, space):
+        """Raise an error if `stage_params` names what a stage cannot set."""
+        valid = self.estimator.get_params(deep=True)
+        for name, values in stage_params.items():
+            if name not in valid:
+                raise ValueError(
+                    f"stage_params names {name!r}, which is no parameter of "
+                    f"{type(self.estimator).__name__}; it has {sorted(valid)}"
+                )
+            if name in space.names:
+                raise ValueError(f"{name!r} cannot be searched and in stage_params")
+            if isinstance(values, str) or not hasattr(values, "__len__"):
+                raise ValueError(
+                    f"stage_params[{name!r}] must be a list of one value per stage, "
+                    f"got {values!r}"
+                )
 
     def _find_size_param(self):
         valid = self.estimator.get_params(deep=True)
@@ -752,16 +892,16 @@ class IISSearchCV(BaseSearchCV):
         return found[0] if found else None
 
     def _make_search(
-        self, space, plan, stage, *, initial_candidates=(), random_state=None
+        self, space, plan, stages, *, initial_candidates=(), random_state=None
     ):
-        """Return the search of a stage, checked."""
+        """Return the search of a stage, or of several, checked."""
         make_search = get_search(self.search)
         # Searches of others do not know what None means.
         queue = {} if self.pre_dispatch is None else {"pre_dispatch": self.pre_dispatch}
         search = make_search(
             self.estimator,
             space,
-            n_iter=plan.budgets[stage],
+            n_iter=plan.budgets if plan.crosses else plan.budgets[stages[0]],
             initial_candidates=[*initial_candidates],
             scoring=self.scoring,
             cv=self.cv,
@@ -774,11 +914,17 @@ class IISSearchCV(BaseSearchCV):
             **(self.search_params or {}),
         )
         if isinstance(search, Search):
-            search.fixed_params = plan.fixed[stage]
+            search.fixed_params = plan.fixed[stages[0]]
             search.check_budget()
+            if self.inherit_weights and not search.can_inherit:
+                raise ValueError(
+                    f"inherit_weights=True does not go with {type(search).__name__}, "
+                    "whose candidates train for different times: use "
+                    'search="ladder"'
+                )
         else:
             check_adaptable(search)
-            if plan.budgets[stage] is None:
+            if plan.budgets[stages[0]] is None:
                 raise ValueError(
                     f"{type(search).__name__} needs a number of candidates, n_iter: "
                     "only the searches of sklearn_iis.searches go on until the time "
@@ -823,7 +969,11 @@ class IISSearchCV(BaseSearchCV):
             floor=self.floor,
             size_dependent=self._find_size_dependent(space),
         )
-        promoted = distinct(narrowed.project(codes) for codes in best)
+        if self.inherit_weights:
+            # Another candidate would have other weights.
+            promoted = [codes for codes in best if narrowed.project(codes) == codes]
+        else:
+            promoted = distinct(narrowed.project(codes) for codes in best)
         return narrowed, promoted[: self.n_promoted]
 
     def _find_size_dependent(self, space):
@@ -848,18 +998,40 @@ class _Run:
     studies: Any = None
     bars: StageProgress | None = None
     kept: BestEstimators | None = None
-    # Seconds of the longest fit so far.
-    longest_fit: float = 0.0
+    inheritance: Inheritance | None = None
+    # Seconds of the fits of each stage.
+    fit_times: dict[int, list[float]] = field(default_factory=dict)
+    # The images of each stage that was begun.
+    fidelities: dict[int, Fidelity] = field(default_factory=dict)
     promoted: list[list[Candidate]] = field(default_factory=list)
 
-    def list_listeners(
-        self, stage: int, search: BaseSearchCV
-    ) -> list[Callable[[Row], None]]:
-        """Return what is called with each row of a stage that is complete."""
-        listeners = []
-        if self.bars is not None:
-            n_rows = getattr(search, "n_evaluations", None)
-            listeners.append(self.bars.add_stage(self.plan.name(stage), n_rows))
-        if self.kept is not None:
-            listeners.append(partial(self.kept.add, stage))
-        return listeners
+    @cached_property
+    def heirs(self) -> Heirs:
+        """The candidates whose weights are kept."""
+        assert self.inheritance is not None
+        return Heirs(self.inheritance.files)
+
+    def remove_weights(self) -> None:
+        """Remove the weights that nobody inherits any more."""
+        if self.inheritance is not None:
+            directory = self.inheritance.files.directory
+            rmtree(directory, ignore_errors=True)
+            with suppress(OSError):  # of other searches there are some
+                os.rmdir(os.path.dirname(directory))
+
+
+@dataclass
+class _Promotable:
+    """The candidates of a stage that may be promoted when it ends: so far the best."""
+
+    heirs: Heirs
+    n_promoted: int
+    best: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Take note of a row; keep its weights as long as it is among the best."""
+        if is_usable(row):
+            self.best.append(row)
+            self.best.sort(key=lambda row: (-row.score, row.number))
+            del self.best[self.n_promoted :]
+        self.heirs.keep(row.stage, self.best, row)

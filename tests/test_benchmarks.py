@@ -349,7 +349,7 @@ def test_a_simulated_score_is_told_when_its_evaluation_ends(monkeypatch):
         return plain_tell(self, candidate, score)
 
     pool = simulation.SimulatedPool(3, 30.0)
-    plain_tell = _tpe._StudySampler.tell
-    monkeypatch.setattr(_tpe._StudySampler, "tell", tell)
+    plain_tell = _tpe.StudySampler.tell
+    monkeypatch.setattr(_tpe.StudySampler, "tell", tell)
     simulation.simulate("tpe", pool, 12)
     assert moments == pytest.approx(sorted(end for _, end in pool.times), abs=1)

@@ -25,7 +25,7 @@ def make_plan(*sizes):
 
 def test_without_a_timeout_there_is_no_deadline():
     deadline = make_plan(8, 16).make_deadline(
-        0, math.inf, refit_ratio=2.0, longest_fit=5.0
+        0, math.inf, refit_ratio=2.0, fit_times={0: [5.0]}
     )
     assert deadline.seconds_left == math.inf
 
@@ -37,7 +37,7 @@ def test_each_stage_gets_an_equal_share_of_what_is_left():
 
     def seconds_left(stage, longest_fit, refit_ratio=2.0):
         deadline = plan.make_deadline(
-            stage, end, refit_ratio=refit_ratio, longest_fit=longest_fit
+            stage, end, refit_ratio=refit_ratio, fit_times={0: [longest_fit]}
         )
         deadline.has_result = True
         return deadline, pytest.approx(deadline.seconds_left, abs=1)
@@ -46,11 +46,11 @@ def test_each_stage_gets_an_equal_share_of_what_is_left():
         deadline, left = seconds_left(stage, longest_fit)
         assert share == left
         # Those to come have nothing to fit on all data.
-        deadline.note(30)
+        deadline.note(0, 30)
         assert deadline.seconds_left == left
     deadline, left = seconds_left(2, 10.0)
     assert left == 80
-    deadline.note(30)
+    deadline.note(0, 30)
     assert deadline.seconds_left == pytest.approx(40, abs=1)
     assert seconds_left(2, 10.0, refit_ratio=0)[1] == 100
 

@@ -1,6 +1,5 @@
 """The estimators that the best candidates' fits have left, to be averaged at last."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,33 +40,30 @@ class BestEstimators:
     n_candidates: int
     last_only: bool = False
     keeps_all: bool = False
-    # All rows that are complete, each with its stage.
-    _rows: list[tuple[int, Row]] = field(init=False, default_factory=list)
+    # All rows that are complete.
+    _rows: list[Row] = field(init=False, default_factory=list)
     # Those whose files there are, by what these are called.
-    _kept: dict[tuple[int, str], tuple[int, Row]] = field(
-        init=False, default_factory=dict
-    )
+    _kept: dict[str, Row] = field(init=False, default_factory=dict)
 
-    def begin_stage(self, stage: int) -> EstimatorFiles:
-        """Return the files for the workers of a stage."""
-        files = self._files(stage)
-        os.mkdir(files.directory)
-        return files
+    @property
+    def files(self) -> EstimatorFiles:
+        """The files, for workers."""
+        return EstimatorFiles(self.directory)
 
-    def add(self, stage: int, row: Row) -> None:
+    def add(self, row: Row) -> None:
         """Take note of a row; remove the files that are of no use any more."""
-        self._rows.append((stage, row))
+        self._rows.append(row)
         kept = dict(self._kept)
-        if _is_usable(row):
+        if is_usable(row):
             # A search of others may evaluate a candidate twice.
-            kept.setdefault(_name(stage, row), (stage, row))
+            kept.setdefault(_name(row), row)
         if not self.keeps_all and kept:
             first = min(kept, key=lambda name: self._order(kept[name]))
             ordered = sorted(kept, key=lambda name: self._order_of_others(kept[name]))
             kept = {name: kept[name] for name in {first, *ordered[: self.n_candidates]}}
-        for other_stage, other in [*self._kept.values(), (stage, row)]:
-            if _name(other_stage, other) not in kept:
-                self._files(other_stage).discard(other.tasks[0])
+        for other in [*self._kept.values(), row]:
+            if _name(other) not in kept:
+                self.files.discard(other.tasks[0])
         self._kept = kept
 
     def choose(self, first: int) -> list[int]:
@@ -84,43 +80,38 @@ class BestEstimators:
             If that failed, or was pruned.
         """
         rows = self._in_order()
-        if not _is_usable(rows[first][1]):
+        if not is_usable(rows[first]):
             raise ValueError(
                 f"the best candidate, in row {first} of cv_results_, failed or was "
                 "pruned: there is nothing to be averaged"
             )
-        stages = {rows[-1][0]} if self.last_only else {stage for stage, _ in rows}
-        usable = [i for i, (s, r) in enumerate(rows) if s in stages and _is_usable(r)]
-        most = max(_resources(rows[i][1]) for i in usable)
-        chosen = {_candidate(*rows[first]): first}
+        stages = {rows[-1].stage} if self.last_only else {row.stage for row in rows}
+        usable = [i for i, r in enumerate(rows) if r.stage in stages and is_usable(r)]
+        most = max(_resources(rows[i]) for i in usable)
+        chosen = {_candidate(rows[first]): first}
         for i in sorted(usable, key=lambda i: self._order(rows[i])):
-            if _resources(rows[i][1]) == most and len(chosen) < self.n_candidates:
-                chosen.setdefault(_candidate(*rows[i]), i)
+            if _resources(rows[i]) == most and len(chosen) < self.n_candidates:
+                chosen.setdefault(_candidate(rows[i]), i)
         return list(chosen.values())
 
     def load(self, index: int, split: int) -> Any:
         """Return the estimator of a row of `cv_results_`; None if it is missing."""
-        stage, row = self._in_order()[index]
-        return self._files(stage).load(row.tasks[split])
+        return self.files.load(self._in_order()[index].tasks[split])
 
-    def _files(self, stage: int) -> EstimatorFiles:
-        return EstimatorFiles(os.path.join(self.directory, f"fitted-{stage}"))
-
-    def _in_order(self) -> list[tuple[int, Row]]:
+    def _in_order(self) -> list[Row]:
         """Return the rows as they are in `cv_results_`."""
-        return sorted(self._rows, key=lambda item: (item[0], item[1].number))
+        return sorted(self._rows, key=lambda row: (row.stage, row.number))
 
-    def _order(self, item: tuple[int, Row]) -> tuple:
+    def _order(self, row: Row) -> tuple:
         """Return what sorts rows, the best one first."""
-        stage, row = item
         # As the mean in cv_results_ is computed, so that ties are the same.
         score = np.mean([record.guide for record in row.in_order])
-        return (-stage if self.last_only else 0, -score, stage, row.number)
+        return (-row.stage if self.last_only else 0, -score, row.stage, row.number)
 
-    def _order_of_others(self, item: tuple[int, Row]) -> tuple:
+    def _order_of_others(self, row: Row) -> tuple:
         """Return what sorts those that are averaged besides the best one."""
-        stage, *rest = self._order(item)
-        return (stage, -_resources(item[1]), *rest)
+        stage, *rest = self._order(row)
+        return (stage, -_resources(row), *rest)
 
 
 def check_averaging(estimator: Any, y: Any, splits: Sequence[tuple]) -> None:
@@ -201,7 +192,8 @@ def average(
     return voting
 
 
-def _is_usable(row: Row) -> bool:
+def is_usable(row: Row) -> bool:
+    """Return whether a candidate neither failed nor was pruned."""
     return row.error is None and not row.pruned
 
 
@@ -210,12 +202,12 @@ def _resources(row: Row) -> float:
     return row.columns.get("n_resources", 0)
 
 
-def _name(stage: int, row: Row) -> tuple[int, str]:
+def _name(row: Row) -> str:
     """Return what the files of a row are called."""
-    return stage, row.tasks[0].key
+    return row.tasks[0].key
 
 
-def _candidate(stage: int, row: Row) -> tuple:
+def _candidate(row: Row) -> str:
     """Return what tells candidates apart, whatever their resources are."""
     params = {} if "n_resources" in row.columns else row.params
-    return stage, Task(row.codes, params, 0).key
+    return Task(row.codes, params, 0, row.stage).key

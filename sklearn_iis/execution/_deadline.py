@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -16,18 +16,21 @@ class Deadline:
     # How many times as long as the longest fit of an evaluation the last fit takes, on
     # all data, for which time is left.
     refit_ratio: float = 0.0
-    # Seconds of the longest fit so far.
-    longest_fit: float = 0.0
+    # Whether the last fit trains in each stage.
+    climbs: bool = False
+    # Seconds of the fits of each stage that did not fail.
+    fit_times: dict[int, list[float]] = field(default_factory=dict)
     has_result: bool = False
 
-    def note(self, fit_time: float) -> None:
+    def note(self, stage: int, fit_time: float) -> None:
         """Note the time of a fit that did not fail."""
-        self.longest_fit = max(self.longest_fit, fit_time)
+        self.fit_times.setdefault(stage, []).append(fit_time)
 
     @property
     def reserve(self) -> float:
         """The seconds that are left for the last fit."""
-        return self.refit_ratio * self.longest_fit
+        longest = [max(seconds) for seconds in self.fit_times.values()]
+        return self.refit_ratio * (sum if self.climbs else max)([0.0, *longest])
 
     @property
     def seconds_left(self) -> float:

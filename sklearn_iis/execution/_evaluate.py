@@ -19,6 +19,7 @@ from sklearn_iis._sklearn_compat import (
     list_scorers,
     select_params,
     split_safely,
+    without_callbacks,
 )
 from sklearn_iis.execution._checkpoints import Checkpoints
 from sklearn_iis.execution._estimator_files import EstimatorFiles
@@ -31,8 +32,14 @@ from sklearn_iis.execution._gpus import (
     is_out_of_gpu_memory,
     loading_on,
 )
+from sklearn_iis.execution._inheritance import (
+    Inheritance,
+    check_heirs,
+    end_inheriting,
+    inherit,
+)
 from sklearn_iis.execution._monitor import Monitor, monitored
-from sklearn_iis.execution._record import Record, Scores, Task
+from sklearn_iis.execution._record import Record, Row, Scores, Task
 from sklearn_iis.execution._text import shorten_error
 from sklearn_iis.space import SearchSpace
 
@@ -66,19 +73,28 @@ class Scoring:
 
 
 @dataclass
+class Fidelity:
+    """What grows from stage to stage: parameters, such as the size, and images."""
+
+    X: Any
+    # Parameters of the estimator that all candidates of the stage share.
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class Job:
-    """All that the evaluations of a stage share; each worker gets it once."""
+    """All that evaluations share; each worker gets it once."""
 
     # The user's, which is cloned before it is changed.
     estimator: Any
     space: SearchSpace
-    X: Any
+    # By the indices of stages: of the one that is run, of those before it if weights
+    # are inherited, and of all if a search crosses them.
+    fidelities: dict[int, Fidelity]
     y: Any
     # The training and the test samples of each split.
     splits: list[tuple[Any, Any]]
     scoring: Scoring
-    # Parameters of the estimator that all candidates of the stage share.
-    fixed: dict[str, Any] = field(default_factory=dict)
     # Further arguments of `fit` and of the scorer, split along with X.
     fit_params: dict[str, Any] = field(default_factory=dict)
     score_params: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +102,8 @@ class Job:
     trial_timeout: float | None = None
     trials_per_gpu: int = 1
     checkpoints: Checkpoints | None = None
+    # How a candidate starts from what it learned in the stage before, if it does.
+    inheritance: Inheritance | None = None
     # Where fitted estimators are kept, if some are averaged at last.
     kept: EstimatorFiles | None = None
     # Writes records that last, if there is a storage.
@@ -96,9 +114,15 @@ class Job:
     config: dict[str, Any] = field(default_factory=get_config)
     warning_filters: list[Any] = field(default_factory=lambda: [*warnings.filters])
 
-    def decode(self, task: Task) -> dict[str, Any]:
+    @property
+    def last_stage(self) -> int:
+        """The index of the stage that is run, or of the last that is crossed."""
+        return max(self.fidelities)
+
+    def decode(self, task: Task | Row) -> dict[str, Any]:
         """Return the parameters of the estimator that a candidate stands for."""
-        return self.space.decode(task.codes) | self.fixed | task.params
+        fixed = self.fidelities[task.stage].fixed
+        return self.space.decode(task.codes) | fixed | task.params
 
 
 def evaluate(
@@ -148,8 +172,9 @@ class _Evaluation:
             return record
         with self._failures(record):
             # Some parameters may be estimators themselves.
-            params = clone(self.job.decode(self.task), safe=False)
-            estimator = clone(self.job.estimator).set_params(**params)
+            estimator = self._make_estimator(self.task.stage)
+            if self.job.inheritance is not None:
+                check_heirs(estimator)
         if record.error is None:
             devices = find_auto_devices(estimator)
             record.unfinished = bool(devices) and not self._take_slot()
@@ -195,12 +220,26 @@ class _Evaluation:
                 return False
         return True
 
+    def _make_params(self, stage):
+        """Return the parameters of the candidate in a stage."""
+        # Some may be estimators themselves.
+        return clone(self.job.decode(self.task.at(stage)), safe=False)
+
+    def _make_estimator(self, stage):
+        return clone(self.job.estimator).set_params(**self._make_params(stage))
+
+    def _select_training(self, estimator, stage):
+        """Return the training samples of the split, and the parameters of `fit`."""
+        job = self.job
+        all_X, train = job.fidelities[stage].X, job.splits[self.task.split][0]
+        X, y = split_safely(estimator, all_X, job.y, train)
+        params = select_params(all_X, params=job.fit_params, indices=train)
+        return X, y, params
+
     def _fit(self, estimator, devices, record):
         """Fit an estimator; return what is fitted, and tell the record how it went."""
         job = self.job
-        train = job.splits[self.task.split][0]
-        X, y = split_safely(estimator, job.X, job.y, train)
-        params = select_params(job.X, params=job.fit_params, indices=train)
+        data = self._select_training(estimator, self.task.stage)
         monitor = Monitor()
         if job.recorder is not None:
             job.recorder.drop(self.task)  # what a first attempt has begun
@@ -215,10 +254,10 @@ class _Evaluation:
 
         with self._failures(record, is_excused):
             try:
-                with monitored(monitor), self._callbacks(estimator, X, y, params):
-                    estimator = self._fit_from_checkpoint(
-                        estimator, devices, (X,) if y is None else (X, y), params
-                    )
+                with monitored(monitor):
+                    with monitor.not_pruning():
+                        learned = self._fit_below(devices)
+                    estimator = self._fit_last(estimator, learned, devices, data)
             finally:
                 record.fit_time = time.perf_counter() - start
                 record.history = monitor.history
@@ -242,22 +281,57 @@ class _Evaluation:
         if self.job.scoring.raises:
             raise TimeoutError(message)
 
-    def _fit_from_checkpoint(self, estimator, devices, data, params):
-        device = None if self.slot is None else self.slot.device
-        checkpoints = self.job.checkpoints
-        checkpoint = checkpoints and checkpoints.find(estimator, self.task)
+    @property
+    def _device(self):
+        return None if self.slot is None else self.slot.device
+
+    def _fit_below(self, devices):
+        """Return what the candidate has learned in the stages before, if it inherits.
+
+        Training that is not in a file any more is done again.
+        """
+        inheritance, last = self.job.inheritance, self.task.stage
+        if inheritance is None:
+            return None
+        with loading_on(self._device):
+            first, learned = inheritance.find(self.task)
+        for stage in range(first, last):
+            params = self._make_params(stage)
+            if learned is None:
+                learned = clone(self.job.estimator).set_params(**params)
+            else:
+                learned = inherit(learned, params)
+            data = self._select_training(learned, stage)
+            with without_callbacks(learned):
+                self._fit_once(learned, devices, *data)
+            inheritance.save(self.task.at(stage), learned)
+        return learned
+
+    def _fit_last(self, estimator, learned, devices, data):
+        """Fit in the stage of the task, from what there is; return what is fitted."""
+        job, begun, checkpoint = self.job, estimator, None
+        if learned is not None:
+            begun = inherit(learned, self._make_params(self.task.stage))
+        elif job.checkpoints is not None:
+            checkpoint = job.checkpoints.find(estimator, self.task)
         if checkpoint is not None:
-            with loading_on(device):
-                resumed = checkpoint.resume(estimator)
-            hand_on_callbacks(estimator, resumed)
-            estimator = resumed
+            with loading_on(self._device):
+                begun = checkpoint.resume(estimator)
+        hand_on_callbacks(estimator, begun)
+        with self._callbacks(begun, *data):
+            self._fit_once(begun, devices, *data)
+        if job.inheritance is not None:
+            end_inheriting(begun, estimator)
+            job.inheritance.save(self.task, begun)
+        if checkpoint is not None:
+            checkpoint.save(begun)
+        return begun
+
+    def _fit_once(self, estimator, devices, X, y, params):
         if devices:
-            # What was resumed may have been elsewhere.
-            estimator.set_params(**dict.fromkeys(devices, device or AUTO))
-        estimator.fit(*data, **params)
-        if checkpoint is not None:
-            checkpoint.save(estimator)
-        return estimator
+            # What was loaded may have been elsewhere.
+            estimator.set_params(**dict.fromkeys(devices, self._device or AUTO))
+        estimator.fit(*((X,) if y is None else (X, y)), **params)
 
     @contextmanager
     def _callbacks(self, estimator, X, y, params) -> Iterator[None]:
@@ -282,17 +356,18 @@ class _Evaluation:
     def _score(self, estimator, record):
         """Score the test data, then perhaps the training data."""
         job, (train, test) = self.job, self.job.splits[self.task.split]
+        all_X = job.fidelities[self.task.stage].X
         start = time.perf_counter()
-        X, y = split_safely(estimator, job.X, job.y, test, train)
-        params = select_params(job.X, params=job.score_params, indices=test)
+        X, y = split_safely(estimator, all_X, job.y, test, train)
+        params = select_params(all_X, params=job.score_params, indices=test)
         with self._failures(record):
             record.scores = self._call_scorer(estimator, X, y, params)
             if not math.isfinite(record.guide):
                 raise ValueError(f"the score is {record.guide}")
         record.score_time = time.perf_counter() - start
         if job.scoring.return_train_score and record.error is None:
-            X, y = split_safely(estimator, job.X, job.y, train)
-            params = select_params(job.X, params=job.score_params, indices=train)
+            X, y = split_safely(estimator, all_X, job.y, train)
+            params = select_params(all_X, params=job.score_params, indices=train)
             with self._failures(record):
                 record.train_scores = self._call_scorer(estimator, X, y, params)
 

@@ -60,6 +60,15 @@ class Monitor:
         """
         self._end = time.monotonic() + seconds
 
+    @contextmanager
+    def not_pruning(self) -> Iterator[None]:
+        """Follow fits whose epochs are not to be compared with those of others."""
+        should_stop, self.should_stop = self.should_stop, None
+        try:
+            yield
+        finally:
+            self.should_stop = should_stop
+
     def check_time(self) -> None:
         """Raise an error if the time is up; to be called between two batches.
 

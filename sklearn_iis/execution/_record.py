@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -25,11 +25,17 @@ class Task:
     params: dict[str, Any]
     # The index of the split.
     split: int
+    # The index of the stage, which gives the size.
+    stage: int = 0
+
+    def at(self, stage: int) -> "Task":
+        """Return the same candidate on the same split, in another stage."""
+        return replace(self, stage=stage)
 
     @cached_property
     def key(self) -> str:
         """A digest that is the same in any process; the name of a file."""
-        content = [self.codes, self.params]
+        content = [self.codes, self.params, self.stage]
         text = json.dumps(content, sort_keys=True, default=_to_json)
         digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
         return f"{digest}-{self.split}"
@@ -78,6 +84,8 @@ class Row:
     params: dict[str, Any] = field(default_factory=dict)
     # Values of further columns.
     columns: dict[str, Any] = field(default_factory=dict)
+    # The index of its stage.
+    stage: int = 0
     # Its place in the order of submission.
     number: int = 0
     records: dict[int, Record] = field(init=False, default_factory=dict)
@@ -85,7 +93,8 @@ class Row:
     @property
     def tasks(self) -> list[Task]:
         """Its evaluations, one a split."""
-        return [Task(self.codes, self.params, i) for i in range(self.n_splits)]
+        splits = range(self.n_splits)
+        return [Task(self.codes, self.params, i, self.stage) for i in splits]
 
     @property
     def is_complete(self) -> bool:

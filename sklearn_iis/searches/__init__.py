@@ -19,6 +19,7 @@ SEARCHES = {
     "smac": ("StageSMACSearchCV", "sklearn_iis.searches._smac"),
     "genetic": ("StageGASearchCV", "sklearn_iis.searches._genetic"),
     "hyperband": ("StageHyperbandSearchCV", "sklearn_iis.searches._hyperband"),
+    "ladder": ("StageLadderSearchCV", "sklearn_iis.searches._ladder"),
 }
 
 # The libraries that are only installed with an extra; it is called like the search.
@@ -54,8 +55,8 @@ def get_search(search: str | type[Sampler] | SearchFactory) -> SearchFactory:
 
     Parameters
     ----------
-    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband"}, \
-            subclass of Sampler, or callable
+    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband", \
+            "ladder"}, subclass of Sampler, or callable
         The name of a search, a class of samplers, or what is returned as it is.
 
     Returns

@@ -79,7 +79,8 @@ class ForeignStage:
         self.scheduler.wait_for_room()
         codes, params = self._split(proposed)
         self._proposed.append(dict(proposed))
-        self.scheduler.submit(Row(codes, self.scheduler.n_splits, params, columns))
+        n_splits, stage = self.scheduler.n_splits, self.stage.job.last_stage
+        self.scheduler.submit(Row(codes, n_splits, params, columns, stage))
 
     def _split(self, proposed):
         """Return the codes of a candidate, and what further parameters it has."""

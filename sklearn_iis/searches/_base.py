@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import KW_ONLY, dataclass
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from sklearn_iis._sklearn_compat import BaseSearchCV, Interval, fit_context
 from sklearn_iis.execution._checkpoints import Checkpoints
 from sklearn_iis.execution._deadline import DeadlineReached, NothingFinishedError
 from sklearn_iis.execution._executors import running_executor
+from sklearn_iis.execution._inheritance import Heirs
 from sklearn_iis.execution._record import Row
 from sklearn_iis.execution._scheduler import Scheduler
 from sklearn_iis.space import Candidate, SearchSpace, as_key, distinct
@@ -180,6 +181,12 @@ class Search(BaseSearchCV):
     # Whether it can go on until the time is up, without a number of candidates.
     is_unlimited: ClassVar[bool] = True
 
+    # Whether it runs all stages at once.
+    crosses_stages: ClassVar[bool] = False
+
+    # Whether its candidates can start from the weights of the stage before.
+    can_inherit: ClassVar[bool] = True
+
     # Parameters that all candidates of a stage share, such as the size.
     fixed_params: ClassVar[dict[str, Any]] = {}
 
@@ -283,7 +290,7 @@ class Search(BaseSearchCV):
             If the deadline came before any result.
         """
         scheduler = stage.make_scheduler(self.pre_dispatch or self.default_pre_dispatch)
-        evaluate = Evaluator(self, scheduler)
+        evaluate = Evaluator(self, scheduler, stage.heirs)
         rng = check_random_state(self.random_state)
         with setting_results(self, stage, scheduler):
             # With nothing to choose there is one candidate, and nothing to search.
@@ -291,6 +298,10 @@ class Search(BaseSearchCV):
                 self.run(evaluate, rng)
                 scheduler.finish()
             self._spend_rest(evaluate, rng)
+
+    def list_stages(self) -> list["Search"]:
+        """Return a search for each stage that has results, with the results of that."""
+        return getattr(self, "_of_stages", [])
 
     def _spend_rest(
         self, evaluate: "Evaluator", random_state: np.random.RandomState
@@ -364,11 +375,16 @@ class Evaluator:
     scheduler : Scheduler
         Evaluates rows.
 
+    heirs : Heirs, default=None
+        The candidates whose weights are kept, if any are inherited.
     """
 
-    def __init__(self, search: Search, scheduler: Scheduler):
+    def __init__(
+        self, search: Search, scheduler: Scheduler, heirs: Heirs | None = None
+    ):
         self.search = search
         self.scheduler = scheduler
+        self.heirs = heirs
         self._rows: dict[tuple[tuple[str, Any], ...], Row] = {}
         self._spent: float = 0  # stays an int unless there are fractions
 
@@ -469,7 +485,7 @@ class Evaluator:
             Candidates that are proposed at once, and evaluated before the next ones are
             proposed. None means one by one, each when a worker is free for it.
         """
-        stream = _Stream(self, sampler, random_state)
+        stream = self.open_stream(sampler, random_state)
         n_proposed = 0
         while self.remaining + ROUNDING >= 1:
             if n_points is None:
@@ -522,19 +538,37 @@ class Evaluator:
             for codes in candidates:
                 checkpoints.discard(codes)
 
+    def keep_weights(
+        self, stage: int, rows: Iterable[Row], new: Row | None = None
+    ) -> None:
+        """Keep what some candidates learned in a stage, and drop that of others."""
+        if self.heirs is not None:
+            self.heirs.keep(stage, rows, new)
+
+    def open_stream(
+        self, sampler: Sampler, random_state: np.random.RandomState
+    ) -> "Stream":
+        """Return new candidates: the initial ones, then what a sampler asks for."""
+        return Stream(self, sampler, random_state)
+
+    def register(self, row: Row) -> None:
+        """Take note of the row of a new candidate."""
+        self._rows[as_key(row.codes | row.params)] = row
+
     def find(self, codes: Candidate) -> Row | None:
         """Return the row of a candidate, complete or not; None if it is new."""
         return self._rows.get(as_key(codes))
 
     def _submit(self, codes, params=None, cost=1, columns=None):
         params = params or {}
-        row = Row(codes, self.scheduler.n_splits, params, columns or {})
-        self._rows[as_key(codes | params)] = row
+        job = self.scheduler.job
+        row = Row(codes, len(job.splits), params, columns or {}, job.last_stage)
+        self.register(row)
         self._spent += cost
         self.scheduler.submit(row)
 
 
-class _Stream:
+class Stream:
     """New candidates: the initial ones, what a sampler asks for, or at random."""
 
     def __init__(self, evaluate, sampler, random_state):
@@ -610,17 +644,29 @@ def setting_results(
     finally:
         if rows := scheduler.complete_rows:
             _set_results(search, stage, rows)
+            _split_results(search, stage, rows)
     if not rows and is_late:
         raise NothingFinishedError("the time was up before a candidate was evaluated")
     if not rows:
         raise ValueError(f"{type(search).__name__} evaluated no candidate")
 
 
+def _split_results(search, stage, rows):
+    """Give a search that crosses stages a copy of itself for each, with its results."""
+    if not getattr(search, "crosses_stages", False):
+        return
+    search._of_stages = []
+    for index in sorted({row.stage for row in rows}):
+        of_stage = copy(search)
+        _set_results(of_stage, stage, [row for row in rows if row.stage == index])
+        search._of_stages.append(of_stage)
+
+
 def _set_results(search, stage, rows):
     job = stage.job
     search.n_splits_ = rows[0].n_splits
     search.candidates_ = [row.codes for row in rows]
-    params = [job.space.decode(r.codes) | job.fixed | r.params for r in rows]
+    params = [job.decode(row) for row in rows]
     search.cv_results_ = make_results(search, rows, params, can_prune=stage.can_prune)
     # A callable that returns one number has no name for it.
     search.multimetric_ = isinstance(search.scoring, list | tuple | dict) or (

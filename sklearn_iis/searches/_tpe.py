@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import optuna
-from optuna import Study
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -67,24 +66,36 @@ class StageTPESearchCV(Search):
 
     def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
         """Evaluate what Optuna proposes."""
-        sampler = _StudySampler(self._make_study(random_state), self.space)
+        settings = {"n_startup_trials": self.n_startup} | (self.sampler_kwargs or {})
+        with nullcontext() if self.verbose else optuna_errors_only():
+            sampler = StudySampler(self.space, random_state=random_state, **settings)
         evaluate.stream(sampler, random_state, n_points=self.n_points)
 
-    def _make_study(self, random_state: np.random.RandomState) -> Study:
-        settings = {
-            "n_startup_trials": self.n_startup,
-            "seed": random_state.randint(2**31),
-        } | (self.sampler_kwargs or {})
-        sampler = TPESampler(**settings)
-        with nullcontext() if self.verbose else optuna_errors_only():
-            return optuna.create_study(sampler=sampler, direction="maximize")
 
+class StudySampler(Sampler):
+    """A study of Optuna over the codes of candidates.
 
-class _StudySampler(Sampler):
-    """A study of Optuna over the codes of candidates."""
+    Parameters
+    ----------
+    space : SearchSpace
+        The hyperparameters.
 
-    def __init__(self, study: Study, space: SearchSpace):
-        self.study = study
+    random_state : RandomState instance
+        Determines the candidates.
+
+    **settings
+        Parameters of :class:`optuna.samplers.TPESampler`.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        random_state: np.random.RandomState,
+        **settings: Any,
+    ):
+        sampler = TPESampler(**{"seed": random_state.randint(2**31)} | settings)
+        self.study = optuna.create_study(sampler=sampler, direction="maximize")
         self.space = space
         # The trials of each candidate that is under way.
         self._trials: dict[tuple, list[Trial]] = defaultdict(list)
@@ -141,7 +152,7 @@ def _suggest_code(trial: Trial, name: str, dimension: Continuous | Discrete) -> 
     return trial.suggest_int(name, low, high)
 
 
-def _rank_last(study: Study, failed: list[FrozenTrial]) -> None:
+def _rank_last(study: optuna.Study, failed: list[FrozenTrial]) -> None:
     """Have TPE avoid candidates like those that failed.
 
     It learns nothing from failed trials, and would propose their like again and again.

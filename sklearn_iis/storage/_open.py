@@ -60,6 +60,16 @@ class SharedStorage:
         # The source may hold a password.
         return f"SharedStorage({self.name!r})"
 
+    @property
+    def file(self) -> str | None:
+        """The path of the file that it is; None if it is another kind of storage."""
+        if self.opener is open_journal:
+            return str(self.source)
+        if self.opener is open_database:
+            url = parse_url(str(self.source))
+            return url.database if url.get_backend_name() == "sqlite" else None
+        return None
+
     def open(self) -> BaseStorage:
         """Return the storage, opened if this process has not done so before.
 

@@ -242,6 +242,41 @@ class StudyRecorder:
         return trial
 
 
+@dataclass(eq=False)
+class StageRecorders:
+    """The recorders of stages that one search crosses, a study for each.
+
+    Parameters
+    ----------
+    recorders : dict of int to StudyRecorder
+        By the indices of the stages.
+    """
+
+    recorders: dict[int, StudyRecorder]
+
+    def begin(self, task: Task) -> Monitor:
+        """Return the monitor of an evaluation."""
+        return self.recorders[task.stage].begin(task)
+
+    def add(self, task: Task, record: Record) -> None:
+        """Write the record of an evaluation that is finished."""
+        self.recorders[task.stage].add(task, record)
+
+    def drop(self, task: Task) -> None:
+        """End the trial of an evaluation that has no outcome, if it was begun."""
+        self.recorders[task.stage].drop(task)
+
+    def read(self) -> dict[str, Record]:
+        """Return the records of this call, by the keys of their tasks."""
+        read = [recorder.read() for recorder in self.recorders.values()]
+        return {key: record for records in read for key, record in records.items()}
+
+    def end_dead_trials(self) -> None:
+        """Mark the trials that workers of this machine left running."""
+        for recorder in self.recorders.values():
+            recorder.end_dead_trials()
+
+
 def make_pruner(pruner: str | BasePruner | None) -> BasePruner | None:
     """Return a pruner by its name, or a copy of a given one."""
     # Some remember what they have seen.

@@ -1,6 +1,7 @@
 """The studies of a search, one a stage, and how another call resumes it."""
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 
+from sklearn_iis._files import make_private_directory
 from sklearn_iis._optuna import optuna_errors_only
 from sklearn_iis.execution._text import printable
 from sklearn_iis.space import Candidate, SearchSpace, as_key, distinct
@@ -21,6 +23,7 @@ from sklearn_iis.storage._fingerprint import (
 from sklearn_iis.storage._open import SharedStorage
 from sklearn_iis.storage._recorder import (
     OWNER,
+    StageRecorders,
     StudyRecorder,
     make_owner,
     no_key_errors,
@@ -133,6 +136,36 @@ class SearchStudies:
         if (before["sizes"], before["n_iter"]) != (self.sizes, self.budgets):
             self._count_known(before["n_iter"])
             self._write_call(self._open_study(0))
+
+    def begin_stages(
+        self, stages: Sequence[int], space: SearchSpace, **settings: Any
+    ) -> tuple["StudyRecorder | StageRecorders", list[Candidate], int]:
+        """Return the recorder of stages that one search crosses, and how it goes on.
+
+        See :meth:`begin_stage`; new candidates are those of the first stage.
+        """
+        begun = [self.begin_stage(stage, space, **settings) for stage in stages]
+        recorder, known, random_state = begun[0]
+        if len(stages) == 1:
+            return recorder, known, random_state
+        recorders = [recorder for recorder, _, _ in begun]
+        joined = StageRecorders(dict(zip(stages, recorders, strict=True)))
+        return joined, known, random_state
+
+    def make_directory(self) -> str | None:
+        """Make the directory of this call beside the file of the storage.
+
+        Returns
+        -------
+        path : str or None
+            None if the storage is no file, or there can be none that others cannot
+            write to.
+        """
+        if self.storage.file is None:
+            return None
+        name = digest([self.name, self.fingerprint, self.sizes])
+        path = os.path.join(f"{self.storage.file}.weights", name)
+        return path if make_private_directory(path) else None
 
     def begin_stage(
         self,

@@ -15,22 +15,22 @@ class Stages:
 
     def __init__(self, directory, n_candidates=2, **settings):
         self.best = BestEstimators(str(directory), n_candidates, **settings)
-        self.files = []
+        self.stage = -1
         self.n_rows = 0
 
     def begin(self):
-        self.files.append(self.best.begin_stage(len(self.files)))
+        self.stage += 1
         self.n_rows = 0
 
     def add(self, scores, x=None, *, columns=None, params=None, **fields):
         x = self.n_rows if x is None else x
-        row = Row({"x": x}, 2, params or {}, columns or {}, number=self.n_rows)
+        row = Row({"x": x}, 2, params or {}, columns or {}, self.stage, self.n_rows)
         row.records = {i: Record(score, **fields) for i, score in enumerate(scores)}
         self.n_rows += 1
         for task in row.tasks:
-            told = len(self.files) - 1, x, task.split
-            self.files[-1].save(task, LogisticRegression(C=told))
-        self.best.add(len(self.files) - 1, row)
+            told = self.stage, x, task.split
+            self.best.files.save(task, LogisticRegression(C=told))
+        self.best.add(row)
 
     def list_kept(self):
         """The indices of rows that have estimators on both splits."""

@@ -10,22 +10,22 @@ from sklearn_iis.execution._deadline import Deadline
 
 def test_without_an_end_there_is_always_time():
     deadline = Deadline()
-    deadline.note(1e9)
+    deadline.note(0, 1e9)
     assert deadline.seconds_left == math.inf
     assert not deadline.is_over
 
 
 def test_time_is_left_for_the_last_fit():
     """As long as the longest fit of this stage or of those before it, times a ratio."""
-    deadline = Deadline(time.monotonic() + 100, refit_ratio=2, longest_fit=10)
+    deadline = Deadline(time.monotonic() + 100, refit_ratio=2, fit_times={0: [10.0]})
     assert deadline.reserve == 20
     assert deadline.seconds_left == pytest.approx(80, abs=1)
-    deadline.note(20)
+    deadline.note(0, 20)
     assert deadline.seconds_left == pytest.approx(60, abs=1)
-    deadline.note(5)
+    deadline.note(1, 5)
     assert deadline.seconds_left == pytest.approx(60, abs=1)
     assert not deadline.is_over
-    deadline.note(50)
+    deadline.note(1, 50)
     assert deadline.is_over
 
 

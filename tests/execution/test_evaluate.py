@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from sklearn_iis import CNNClassifier, SearchSpace, current_monitor
 from sklearn_iis.execution import _evaluate
 from sklearn_iis.execution._checkpoints import Checkpoints
-from sklearn_iis.execution._evaluate import Job, Scoring, evaluate
+from sklearn_iis.execution._evaluate import Fidelity, Job, Scoring, evaluate
 from sklearn_iis.execution._monitor import Monitor
 from sklearn_iis.execution._record import Task
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
@@ -39,7 +39,7 @@ def make_job(scorer=passthrough, *, estimator=None, scoring=None, **settings):
     return Job(
         estimator or FormulaClassifier(),
         fields.pop("space", SearchSpace(SPACE)),
-        X,
+        {0: Fidelity(X, fields.pop("fixed"))},
         y,
         SPLITS,
         Scoring(scorer, **(scoring or {})),
@@ -748,7 +748,7 @@ def test_training_goes_on_on_another_device(devices, tmp_path, monkeypatch):
     job = Job(
         CNNClassifier(device="auto", schedule="constant", random_state=0),
         SearchSpace({"learning_rate": [0.01, 0.1]}),
-        np.random.default_rng(0).random((30, 4, 4)),
+        {0: Fidelity(np.random.default_rng(0).random((30, 4, 4)))},
         samples % 2,
         [(samples, samples)],
         Scoring(scorer),

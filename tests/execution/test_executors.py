@@ -156,7 +156,7 @@ def test_large_arrays_come_from_files(order, backend, tmp_path):
     with executor_of(backend, n_jobs=2) as executor:
         assert find_scores(executor, job, tmp_path) == expect_scores(job)
     loaded = _executors.JobFile.write(job, str(tmp_path)).load()
-    np.testing.assert_array_equal(loaded.X, X)
+    np.testing.assert_array_equal(loaded.fidelities[0].X, X)
     assert loaded.X.flags[f"{order}_CONTIGUOUS"]
     assert not loaded.X.flags.writeable
 

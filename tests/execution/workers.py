@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer
 from sklearn_iis.execution._deadline import Deadline
-from sklearn_iis.execution._evaluate import Job, Scoring
+from sklearn_iis.execution._evaluate import Fidelity, Job, Scoring
 from sklearn_iis.execution._executors import SerialExecutor, make_executor
 from sklearn_iis.execution._record import Row
 from sklearn_iis.execution._scheduler import Scheduler
@@ -46,7 +46,7 @@ def make_job(X=SMALL_X, y=SMALL_Y, *, estimator=None, scorer=None, **fields):
     indices = np.arange(len(X))
     splits = [(indices[:half], indices[half:]), (indices[half:], indices[:half])]
     space = SearchSpace({"rate": loguniform(1e-4, 1)})
-    return Job(estimator, space, X, y, splits, scoring, **fields)
+    return Job(estimator, space, {0: Fidelity(X)}, y, splits, scoring, **fields)
 
 
 def run_rows(executor, job, directory, n_rows=3, **params):

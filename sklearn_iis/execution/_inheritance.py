@@ -1,0 +1,150 @@
+"""Inherited weights: a candidate starts at a size from what it learned at the last."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from sklearn_iis.execution._estimator_files import EstimatorFiles
+from sklearn_iis.execution._record import Row, Task
+
+# The value of `warm_start` by which a fit starts from the weights of the one before.
+WEIGHTS = "weights"
+
+
+def find_heirs(estimator: Any) -> list[str]:
+    """Return the parameters `warm_start` of the parts that can inherit weights.
+
+    That is an estimator itself, or any step of it, with an attribute `inherits_weights`
+    that is true, such as :class:`~sklearn_iis.CNNClassifier` has.
+    """
+    parts = {"": estimator} | estimator.get_params(deep=True)
+    return [
+        f"{name}__warm_start".removeprefix("__")
+        for name, part in parts.items()
+        if getattr(part, "inherits_weights", False) is True
+    ]
+
+
+def check_heirs(estimator: Any) -> None:
+    """Raise an error if no part of an estimator can inherit weights.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if not find_heirs(estimator):
+        raise ValueError(
+            "inherit_weights=True needs an estimator that can start from weights that "
+            "were learned at another size, such as CNNClassifier with "
+            f'pooling="average"; {estimator!r} has no part that says so by an '
+            "attribute inherits_weights. With inherit_weights=False each stage trains "
+            "from scratch"
+        )
+
+
+def inherit(learned: Any, params: dict[str, Any]) -> Any:
+    """Return a fitted estimator whose next `fit` starts from its weights.
+
+    Parameters
+    ----------
+    learned : estimator object
+        It was fitted at the size before, and is changed.
+
+    params : dict of str to object
+        The parameters of the candidate at the next size.
+    """
+    learned.set_params(**params)
+    return learned.set_params(**dict.fromkeys(find_heirs(learned), WEIGHTS))
+
+
+def end_inheriting(fitted: Any, estimator: Any) -> None:
+    """Have a fitted estimator start again as another one does."""
+    params = estimator.get_params()
+    fitted.set_params(**{name: params[name] for name in find_heirs(fitted)})
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What candidates have learned, in files until nobody can inherit it any more.
+
+    A candidate climbs: its score in a stage is that of a network which was trained in
+    each stage up to this one, on the training samples of the same split. The files only
+    save time: whatever is missing is trained again, with the same result.
+
+    Parameters
+    ----------
+    files : EstimatorFiles
+        The fitted estimators.
+
+    n_stages : int
+        The number of stages; after the last one nothing is kept.
+    """
+
+    files: EstimatorFiles
+    n_stages: int
+
+    def find(self, task: Task) -> tuple[int, Any]:
+        """Return the stage to train in next, and what was learned before.
+
+        Parameters
+        ----------
+        task : Task
+            The evaluation.
+
+        Returns
+        -------
+        stage : int
+            The first stage whose training is missing; at most that of the task.
+
+        learned : estimator object or None
+            What was fitted in the stage before it.
+        """
+        for stage in reversed(range(task.stage)):
+            learned = self.files.load(task.at(stage))
+            with suppress(Exception):  # whatever was loaded, if anything
+                if find_heirs(learned):
+                    return stage + 1, learned
+        return 0, None
+
+    def save(self, task: Task, estimator: Any) -> None:
+        """Save what was learned in a stage, unless it is the last one."""
+        if task.stage < self.n_stages - 1:
+            self.files.save(task, estimator)
+
+
+@dataclass
+class Heirs:
+    """The candidates whose files may be needed still; those of others are removed.
+
+    Parameters
+    ----------
+    files : EstimatorFiles
+        The fitted estimators of all stages.
+    """
+
+    files: EstimatorFiles
+    # By stage, and by what their files are called.
+    _rows: dict[int, dict[str, Row]] = field(init=False, default_factory=dict)
+
+    def keep(self, stage: int, rows: Iterable[Row], new: Row | None = None) -> None:
+        """Keep the files of some candidates of a stage, and remove all others.
+
+        Parameters
+        ----------
+        stage : int
+            The stage that they were fitted in.
+
+        rows : iterable of Row
+            Whose files are kept.
+
+        new : Row, default=None
+            One that was evaluated right now; its files are removed if it is not kept.
+        """
+        before = self._rows.get(stage, {})
+        kept = {row.tasks[0].key: row for row in rows}
+        for row in [*before.values(), *([] if new is None else [new])]:
+            if row.tasks[0].key not in kept:
+                self.files.discard(row.tasks[0])
+        self._rows[stage] = kept
