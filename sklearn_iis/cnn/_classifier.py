@@ -47,8 +47,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     ----------
     n_conv_layers : int or "auto", default="auto"
         Number of convolutional layers. Each is followed by a max-pooling that halves
-        the image; a side of one pixel is left alone. "auto" takes 4, or as many as the
-        image can be halved if that is less.
+        the image; a side of one pixel is left alone. "auto" takes 4. With
+        ``pooling="flatten"`` there are no more than the image can be halved: "auto"
+        takes fewer then, and a larger number is refused.
 
     n_filters : int or array-like of shape (n_conv_layers,), default=32
         Number of filters of all convolutional layers, or of each.
@@ -69,7 +70,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     pooling : {"flatten", "average"}, default="flatten"
         What the hidden layers are given: all features, or the mean of each filter over
-        the image [3]_. With "average" no weight depends on the size of the image.
+        the image [3]_. With "average" the network is the same for images of each size:
+        no weight depends on it, nor does the number of layers.
 
     dropout : float, default=0.0
         Share of the features that are set to 0 in training, before each fully connected
