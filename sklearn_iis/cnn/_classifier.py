@@ -1,7 +1,7 @@
 """A convolutional network as a scikit-learn classifier."""
 
 import inspect
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from math import isqrt
 from numbers import Integral, Real
 from pathlib import Path
@@ -32,6 +32,9 @@ from sklearn_iis.cnn._training import Images, Training, hash_labels, make_net
 # What may differ between two calls of `fit` if the second one goes on with training.
 FREE_TO_CHANGE = {"device", "max_epochs", "random_state", "verbose", "warm_start"}
 
+# What `fit` notes of its images before it trains on them.
+NOTED = ("image_shape_", "classes_", "n_features_in_", "feature_names_in_")
+
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):
     """Convolutional network for images, trained by stochastic gradient descent.
@@ -47,8 +50,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     ----------
     n_conv_layers : int or "auto", default="auto"
         Number of convolutional layers. Each is followed by a max-pooling that halves
-        the image; a side of one pixel is left alone. "auto" takes 4, or as many as the
-        image can be halved if that is less.
+        the image; a side of one pixel is left alone. "auto" takes 4. With
+        ``pooling="flatten"`` there are no more than the image can be halved: "auto"
+        takes fewer then, and a larger number is refused.
 
     n_filters : int or array-like of shape (n_conv_layers,), default=32
         Number of filters of all convolutional layers, or of each.
@@ -69,7 +73,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     pooling : {"flatten", "average"}, default="flatten"
         What the hidden layers are given: all features, or the mean of each filter over
-        the image [3]_. With "average" no weight depends on the size of the image.
+        the image [3]_. With "average" the network is the same for images of each size:
+        no weight depends on it, nor does the number of layers.
 
     dropout : float, default=0.0
         Share of the features that are set to 0 in training, before each fully connected
@@ -208,7 +213,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     verbose : int, default=0
         If 1, print one line per epoch.
 
-    warm_start : bool, default=False
+    warm_start : bool or "weights", default=False
         Whether `fit` goes on with the training of the last call, on the same images,
         until there were `max_epochs` epochs in all. The result is that of training
         straight through. If a schedule ends with `max_epochs`, that takes training from
@@ -216,6 +221,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         Weights and the state of the optimizer are kept for it by a fit with
         `warm_start=True` only. After a fit that was interrupted or failed, the next one
         starts anew. `device` may be another one in the next call.
+
+        With "weights", `fit` begins a new training of `max_epochs` epochs, but with the
+        weights and the statistics of batch normalisation that the last call has
+        learned, if there was one. The images may be larger by then, as in progressive
+        resizing [14]_ [15]_, and parameters other ones, as long as each weight fits:
+        with ``pooling="average"``. Those of a `module` that do not fit begin anew.
+        Classes and channels must be the same. It also begins with a network that was
+        loaded. `history_` is that of the new training only.
 
     **module__params
         Parameters of `module`, each as ``module__<name>``, and of the optimizer, each
@@ -279,6 +292,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
        6, CVPR 2015. :arxiv:`1409.4842`
     .. [13] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network
        Training by Reducing Internal Covariate Shift", ICML 2015. :arxiv:`1502.03167`
+    .. [14] M. Tan, Q. V. Le, "EfficientNetV2: Smaller Models and Faster Training",
+       section 4, ICML 2021. :arxiv:`2104.00298`
+    .. [15] T. Karras, T. Aila, S. Laine, J. Lehtinen, "Progressive Growing of GANs for
+       Improved Quality, Stability, and Variation", ICLR 2018. :arxiv:`1710.10196`
 
     Examples
     --------
@@ -335,7 +352,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
-        "warm_start": ["boolean"],
+        "warm_start": ["boolean", StrOptions({"weights"})],
     }
 
     # Parameters that change no score but by rounding.
@@ -436,6 +453,16 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         is_same = self.schedule == "constant" or self.schedule_epochs is not None
         # Callbacks have a state of their own, and begin anew.
         return ("max_epochs",) if is_same and not self.callbacks else ()
+
+    @property
+    def inherits_weights(self):
+        """Whether ``warm_start="weights"`` can begin on images of another size."""
+        return self.module is not None or self.pooling == "average"
+
+    @property
+    def _goes_on(self):
+        """Whether `fit` goes on with the training of the last call."""
+        return self.warm_start not in (False, "weights")
 
     def get_params(self, deep=True):
         """Get the parameters, those of `module` and the optimizer among them.
@@ -558,7 +585,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If the images do not fit the network, or are too few to set any aside; if
             the module has not as many logits as there are classes; if training should
-            go on with other images, or with other parameters than `max_epochs`.
+            go on with other images, or with other parameters than `max_epochs`; if it
+            should begin with weights that do not fit, or were learned for other
+            classes or another number of channels.
         TypeError
             If `module` is a module, not a class of one, or returns something else than
             logits.
@@ -566,40 +595,56 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             If the loss is no longer finite. Training stops at that batch.
         """
         self._check_params()
-        begun = getattr(self, "_training", None) if self.warm_start else None
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=(np.float32, np.uint8),
-            allow_nd=True,
-            reset=begun is None,
-        )
-        check_classification_targets(y)
-        images = _as_images(X)
-        classes, labels = np.unique(y, return_inverse=True)
-        if begun is not None:
-            self._check_goes_on(begun, images, classes)
-        elif X.ndim > 2:
-            del self.n_features_in_  # it is the height
-        self.image_shape_ = images.shape[1:]
-        self.classes_ = classes
-        if sample_weight is not None:
-            sample_weight = _check_weights(sample_weight, X)
-        of_class = self._weigh_classes(labels, sample_weight)
-        data = _make_images(images, labels, sample_weight, of_class)
-        own_valid = self._check_validation(X_val, y_val, sample_weight_val, of_class)
-        on_cpu = resolve_device(self.device).type == "cpu"
-        with keep_freed_memory() if on_cpu else nullcontext():
-            training = self._begin_or_go_on(begun, data, own_valid)
-            # What is interrupted cannot be gone on with.
-            self._training = None
-            training.run(self, data, own_valid)
-        self._training = training if self.warm_start else None
+        begun = getattr(self, "_training", None) if self._goes_on else None
+        with self._keeping_notes():
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                dtype=(np.float32, np.uint8),
+                allow_nd=True,
+                reset=begun is None,
+            )
+            check_classification_targets(y)
+            images = _as_images(X)
+            classes, labels = np.unique(y, return_inverse=True)
+            if begun is not None:
+                self._check_goes_on(begun, images, classes)
+            elif X.ndim > 2:
+                del self.n_features_in_  # it is the height
+            learned = self._find_learned(images, classes)
+            self.image_shape_ = images.shape[1:]
+            self.classes_ = classes
+            if sample_weight is not None:
+                sample_weight = _check_weights(sample_weight, X)
+            of_class = self._weigh_classes(labels, sample_weight)
+            data = _make_images(images, labels, sample_weight, of_class)
+            own_valid = self._check_validation(
+                X_val, y_val, sample_weight_val, of_class
+            )
+            on_cpu = resolve_device(self.device).type == "cpu"
+            with keep_freed_memory() if on_cpu else nullcontext():
+                training = self._begin_or_go_on(begun, data, own_valid, learned)
+                # What is interrupted cannot be gone on with.
+                self._training = None
+                training.run(self, data, own_valid)
+        self._training = training if self._goes_on else None
         self.net_ = training.net
         self.history_ = select_history(self.net_.history)
         self.n_iter_ = len(self.history_)
         return self
+
+    @contextmanager
+    def _keeping_notes(self):
+        """Have what is noted of images be that of the last fit if this one fails."""
+        before = {name: vars(self)[name] for name in NOTED if name in vars(self)}
+        try:
+            yield
+        except BaseException:
+            for name in NOTED:
+                vars(self).pop(name, None)
+            vars(self).update(before)
+            raise
 
     def _check_params(self):
         """Raise an error if parameters do not fit each other."""
@@ -620,10 +665,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             )
         self._check_prefixed(n for n in vars(self) if n.startswith(self._prefixes))
 
-    def _begin_or_go_on(self, begun, data, own_valid):
+    def _begin_or_go_on(self, begun, data, own_valid, learned):
         """Return the training to go on with, or one that begins."""
         if begun is None:
-            return Training.begin(self, data, own_valid)
+            return Training.begin(self, data, own_valid, learned=learned)
         if hash_labels(data, own_valid) != begun.labels:
             raise ValueError(
                 "With warm_start=True, fit goes on with the same labels, weights and "
@@ -739,7 +784,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         tuples and dicts, such as a class or a `random_state` that is no int, is not
         stored and comes back as its default, with those named after it by two
         underscores; `module` is to be given to :meth:`load` again. Nor is the state of
-        the optimizer stored, so that a fit with `warm_start` starts anew.
+        the optimizer stored, so that a fit with ``warm_start=True`` starts anew.
 
         The file is loaded before it takes its place, and its predictions are compared.
 
@@ -835,6 +880,24 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         net = make_net(classifier, network, resolve_device(device))
         classifier.net_ = net.initialize()
         return classifier
+
+    def _find_learned(self, images, classes):
+        """Return the module whose weights to begin with, if any; or raise an error."""
+        if self.warm_start != "weights" or not hasattr(self, "net_"):
+            return None
+        if not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                'With warm_start="weights", fit begins with what was learned for the '
+                f"same classes: it got {classes}, and should get {self.classes_}. Set "
+                "warm_start=False to start anew."
+            )
+        if images.shape[3] != self.image_shape_[2]:
+            raise ValueError(
+                'With warm_start="weights", fit begins with what was learned from '
+                f"images of as many channels: it got {images.shape[3]}, and should get "
+                f"{self.image_shape_[2]}. Set warm_start=False to start anew."
+            )
+        return self.net_.module_
 
     def _check_goes_on(self, training, images, classes):
         """Raise an error if training cannot go on with these images."""

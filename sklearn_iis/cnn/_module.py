@@ -121,11 +121,18 @@ class ConvNet(nn.Module):
         Share of the features that are set to 0, in training, before each fully
         connected layer.
 
+    Attributes
+    ----------
+    input_shape : tuple (channels, height, width)
+
+    settings : dict
+        The parameters that weights depend on, with one value for each layer.
+
     Raises
     ------
     ValueError
-        If the image cannot be halved by each convolutional layer, or a sequence is not
-        as long as there are layers.
+        If all features are flattened and the image cannot be halved by each
+        convolutional layer, or a sequence is not as long as there are layers.
     """
 
     def __init__(
@@ -143,14 +150,24 @@ class ConvNet(nn.Module):
         dropout=0.0,
     ):
         super().__init__()
-        n_conv_layers = _check_conv_layers(n_conv_layers, *input_shape[1:])
+        n_conv_layers = _check_conv_layers(n_conv_layers, pooling, *input_shape[1:])
         n_filters = _per_layer("n_filters", n_filters, n_conv_layers)
         filter_size = _per_layer("filter_size", filter_size, n_conv_layers)
         n_units = _per_layer("n_units", n_units, n_hidden_layers)
         norm_units = batch_norm not in (False, "conv")
+        self.input_shape = tuple(input_shape)
+        self.settings = {
+            "n_conv_layers": n_conv_layers,
+            "n_filters": n_filters,
+            "filter_size": filter_size,
+            "n_hidden_layers": n_hidden_layers,
+            "n_units": n_units,
+            "batch_norm": batch_norm,
+            "pooling": pooling,
+        }
 
         layers = []
-        shape = tuple(input_shape)
+        shape = self.input_shape
         for filters, size in zip(n_filters, filter_size, strict=True):
             layers.append(ConvBlock(shape, filters, size, bool(batch_norm)))
             shape = layers[-1].out_shape
@@ -160,32 +177,30 @@ class ConvNet(nn.Module):
         layers.append(nn.Flatten())
         widths = (int(np.prod(shape)), *n_units)
         for n_in, n_out in pairwise(widths):
-            layers += _drop(dropout)
-            layers.append(nn.Linear(n_in, n_out, bias=not norm_units))
+            layers += [nn.Dropout(dropout), nn.Linear(n_in, n_out, bias=not norm_units)]
             if norm_units:
                 layers.append(UnitNorm(n_out))
             layers.append(nn.ReLU())
-        layers += [*_drop(dropout), nn.Linear(widths[-1], n_classes)]
+        layers += [nn.Dropout(dropout), nn.Linear(widths[-1], n_classes)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images):
         return self.layers(images)
 
 
-def _drop(dropout):
-    """Return the layers that drop features: one or none."""
-    return [nn.Dropout(dropout)] if dropout > 0 else []
-
-
-def _check_conv_layers(n_conv_layers, height, width):
+def _check_conv_layers(n_conv_layers, pooling, height, width):
     """Return the number of convolutional layers, or raise if they do not fit."""
+    if pooling == "average":
+        # The network is the same at each size.
+        return MAX_AUTO_CONV_LAYERS if n_conv_layers == "auto" else n_conv_layers
     n_halvings = max(height, width).bit_length() - 1
     if n_conv_layers == "auto":
         return min(n_halvings, MAX_AUTO_CONV_LAYERS)
     if n_conv_layers > n_halvings:
         raise ValueError(
             f"n_conv_layers={n_conv_layers} is too many for images of {height} x "
-            f"{width} pixels: each layer halves the image, and {n_halvings} fit."
+            f"{width} pixels: each layer halves the image, and {n_halvings} fit. With "
+            'pooling="average" there is no limit.'
         )
     return n_conv_layers
 

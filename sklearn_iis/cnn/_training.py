@@ -33,6 +33,7 @@ from sklearn_iis.cnn._net import (
 from sklearn_iis.cnn._optimizers import get_optimizer
 from sklearn_iis.cnn._random import TorchRandom
 from sklearn_iis.cnn._schedule import Schedule
+from sklearn_iis.cnn._weights import inherit_weights
 
 # The parameters of the network that is used without a `module`.
 NETWORK_PARAMS = (
@@ -92,6 +93,7 @@ class Training:
         data: Images,
         own_valid: Images | None = None,
         origin: np.random.RandomState | None = None,
+        learned: nn.Module | None = None,
     ) -> "Training":
         """Return training that has not taken a step yet.
 
@@ -108,6 +110,9 @@ class Training:
 
         origin : RandomState, default=None
             The random state to start from; None means that of the classifier.
+
+        learned : torch.nn.Module, default=None
+            The module of a fit before, whose weights to begin with.
         """
         rng = check_random_state(classifier.random_state) if origin is None else origin
         origin = deepcopy(rng)
@@ -123,6 +128,9 @@ class Training:
         statistics = data.select(train).channel_statistics()
         with random.lent():
             module = make_module(classifier, *statistics)
+        if learned is not None:
+            networks = (each.get_submodule("network") for each in (module, learned))
+            inherit_weights(*networks, must_fit=classifier.module is None)
         # Of its own: others may draw from the classifier's, before training goes on.
         order = np.random.RandomState(rng.randint(2**31))
         net = make_net(classifier, module, device, order=order, random=random)
@@ -281,7 +289,7 @@ def _make_callbacks(classifier):
     callbacks += deepcopy(list(classifier.callbacks or ()))
     if classifier.early_stopping:
         early_stopping = EarlyStopping(
-            classifier.patience, keep_last=classifier.warm_start
+            classifier.patience, keep_last=classifier._goes_on
         )
         callbacks.append(("early_stopping", early_stopping))
     callbacks.append(("monitored", Monitored()))

@@ -189,6 +189,7 @@ def rewrite(path, tensors=(), **changes):
         },
         {"n_conv_layers": 0, "n_hidden_layers": 0, "early_stopping": False},
         {"random_state": np.random.RandomState(0), "warm_start": True},
+        {"warm_start": "weights", "pooling": "average", "n_conv_layers": 6},
     ],
 )
 def test_same_predictions(settings, tmp_path):

@@ -80,7 +80,7 @@ def test_gradient_of_pooling_before_relu():
 )
 @pytest.mark.parametrize("filter_size", [2, 3])
 def test_n_conv_layers(size, n_halvings, filter_size):
-    """As many layers as the longer side has halvings fit, and no more; at most 4."""
+    """As many as the longer side has halvings, and no more, if flattened; at most 4."""
     shape = (1, *size)
     images = torch.randn(3, *shape)
     net = ConvNet(shape, 2, n_conv_layers=n_halvings, filter_size=filter_size)
@@ -92,6 +92,16 @@ def test_n_conv_layers(size, n_halvings, filter_size):
     message = f"images of {height} x {width} pixels.* {n_halvings} fit"
     with pytest.raises(ValueError, match=message):
         ConvNet(shape, 2, n_conv_layers=n_halvings + 1, filter_size=filter_size)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (8, 8), (70, 33)])
+def test_average_pooling_has_as_many_layers_at_each_size(size):
+    """Beyond one pixel nothing is halved; "auto" is 4 always."""
+    images = torch.randn(3, 1, *size)
+    for given, expected in (("auto", 4), (7, 7), (0, 0)):
+        net = ConvNet((1, *size), 2, n_conv_layers=given, pooling="average")
+        assert net(images).shape == (3, 2)
+        assert sum(isinstance(m, ConvBlock) for m in net.layers) == expected
 
 
 @pytest.mark.parametrize("values", [(4, 8), [4, 8], np.array([4, 8])])
@@ -145,6 +155,11 @@ def test_dropout_is_before_each_fully_connected_layer():
     assert [kinds[i + 1] for i in drops] == [nn.Linear] * 3
     assert kinds.count(nn.Linear) == 3
     assert {net.layers[i].p for i in drops} == {0.4}
+
+
+def test_names_of_weights_do_not_depend_on_dropout():
+    names = [ConvNet((1, 8, 8), 3, dropout=p).state_dict().keys() for p in (0.0, 0.5)]
+    assert names[0] == names[1]
 
 
 def test_average_pooling_has_no_weight_that_depends_on_the_size():
