@@ -95,18 +95,43 @@ class IISSearchCV(BaseSearchCV):
         if the estimator has an `ImageResizer` and X is an array, and a single stage
         without any size if there is none.
 
-    n_iter : int or sequence of int, default=60
-        Number of candidates of each stage, or of all; then it is split in proportions
-        like 3:2:1. None means as many as there is time for, and needs a `timeout`; a
-        grid and Hyperband need a number. A grid may have fewer; Hyperband evaluates
-        many more, most of them with few epochs, for the cost of so many with all.
+    stage_params : dict of str to sequence, default=None
+        Further parameters of the estimator with a value for each stage, such as
+        `{"cnn__max_epochs": (30, 10, 10), "cnn__shift": (0.0, 0.1, 0.15)}`: fewer
+        epochs where weights are inherited, regularisation that grows with the size
+        [2]_. `sizes` may be among them.
 
-    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband"} or \
-            callable, default="random"
+    inherit_weights : bool, default=False
+        Whether a candidate starts in a stage from the weights that it learned in the
+        one before, on each split from those of that very split, with what `max_epochs`
+        of this stage says. So a score is that of a network which was trained at each
+        size up to this one, whether its candidate was promoted or is new, and so is the
+        last fit. It needs an estimator that can do so: `CNNClassifier` with
+        `pooling="average"`, or with a `module`, of which those weights are inherited
+        that fit. With False each stage trains from scratch.
+
+        What was learned is kept in files as long as its candidate may be promoted:
+        beside the storage if that is a file (`<file>.weights`), otherwise in a
+        temporary directory. They are pickles, in a directory that only its owner can
+        write to, and are removed when `fit` ends. Where one is missing, the candidate
+        is trained again at the sizes below, with the same result.
+
+    n_iter : int, sequence of int, "auto" or None, default="auto"
+        Number of candidates of each stage, or of all; then it is split in proportions
+        like 3:2:1, and like 9:3:1 for "ladder". None means as many as there is time
+        for, and needs a `timeout`; a grid and Hyperband need a number. "auto" means
+        None if there is a `timeout` and the search allows for it, and otherwise 60. A
+        grid may have fewer; Hyperband evaluates many more, most of them with few
+        epochs, for the cost of so many with all.
+
+    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband", \
+            "ladder"} or callable, default="random"
         What runs at each size: `RandomizedSearchCV`, `GridSearchCV`, scikit-optimize's
         `BayesSearchCV`, Optuna's `TPESampler` (needs the extra `tpe`), SMAC3 (`smac`),
         sklearn-genetic-opt's `GASearchCV`, or Hyperband over the epochs; see the
-        classes in :mod:`sklearn_iis.searches`. A subclass of
+        classes in :mod:`sklearn_iis.searches`. "ladder" runs all sizes at once: it
+        promotes the best third of the candidates of each size so far whenever a worker
+        is free, and begins new ones otherwise, in the whole space. A subclass of
         :class:`~sklearn_iis.searches.Sampler` proposes candidates one by one. Any other
         callable returns a search of scikit-learn's kind for `search(estimator, space,
         n_iter=..., initial_candidates=..., **settings)`, where `space` is a
@@ -138,7 +163,8 @@ class IISSearchCV(BaseSearchCV):
         The fraction of its whole range that a range never gets narrower than.
 
     n_promoted : int, default=3
-        How many of the best candidates are promoted to the next stage.
+        How many of the best candidates are promoted to the next stage. Those that
+        inherit weights are not moved: only what the narrowed space holds is promoted.
 
     size_dependent : sequence of str, default=None
         Hyperparameters whose good values depend on the size, and which keep their whole
@@ -222,9 +248,11 @@ class IISSearchCV(BaseSearchCV):
         "<study_name>: stage 0" and so on. Different searches need different names.
 
     timeout : float, default=None
-        Seconds for the whole of `fit`. Each stage gets an equal share of what is left
-        when it begins, goes on until it has a result, and promotes what it has found
-        by then. The last one leaves time for the fit of the best candidate on all data.
+        Seconds for the whole of `fit`. When a stage begins, it gets its share of what
+        is left, by what its candidates cost: of pixels and epochs, and of what was
+        measured, once two stages were. It goes on until it has a result, and promotes
+        what it has found by then. "ladder" has no shares. The last stage leaves time
+        for the fit of the best candidate on all data.
         Evaluations that are under
         way when the time is up are given up if they train a `CNNClassifier`, or
         anything else that asks :func:`~sklearn_iis.current_monitor`, and otherwise
@@ -328,8 +356,10 @@ class IISSearchCV(BaseSearchCV):
         By `fit`: if the storage cannot be read or written; what is in it is kept.
 
     KeyboardInterrupt
-        By `fit`: if it was interrupted. `cv_results_` and the attributes of the stages
-        then tell of the candidates that were evaluated on all splits.
+        By `fit`: if it was interrupted. `cv_results_`, the attributes of the stages and
+        `best_params_` then tell of the candidates that were evaluated on all splits.
+        With `inherit_weights` or `n_averaged`, `best_estimator_` averages what the best
+        of them have left, as `n_averaged` does.
 
     References
     ----------
@@ -337,6 +367,8 @@ class IISSearchCV(BaseSearchCV):
        Hyperparameter Optimization of Deep Convolutional Neural Networks", International
        Journal of Computational Intelligence and Applications 17(2), 2018.
        :arxiv:`1807.07362`
+    .. [2] M. Tan, Q. V. Le, "EfficientNetV2: Smaller Models and Faster Training", ICML
+       2021, section 4. :arxiv:`2104.00298`
 
     Examples
     --------
