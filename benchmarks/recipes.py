@@ -121,9 +121,9 @@ COLUMNS = (
 )
 
 
-def load_flowers12(folder, seed):
+def load_flowers12(folder, seed, size=64):
     parts = (folder / "flowers12" / part for part in ("train", "test"))
-    return [load_image_folder(part, size=64, return_X_y=True) for part in parts]
+    return [load_image_folder(part, size=size, return_X_y=True) for part in parts]
 
 
 def load_cifar_small(folder, seed):
