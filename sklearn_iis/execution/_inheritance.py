@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from sklearn.base import clone
+
 from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._record import Row, Task
 
@@ -44,18 +46,18 @@ def check_heirs(estimator: Any) -> None:
         )
 
 
-def inherit(learned: Any, params: dict[str, Any]) -> Any:
+def inherit(learned: Any, fixed: dict[str, Any]) -> Any:
     """Return a fitted estimator whose next `fit` starts from its weights.
 
     Parameters
     ----------
     learned : estimator object
-        It was fitted at the size before, and is changed.
+        The candidate as it was fitted in the stage before, which is changed.
 
-    params : dict of str to object
-        The parameters of the candidate at the next size.
+    fixed : dict of str to object
+        The parameters that all candidates share in the next stage.
     """
-    learned.set_params(**params)
+    learned.set_params(**clone(fixed, safe=False))
     return learned.set_params(**dict.fromkeys(find_heirs(learned), WEIGHTS))
 
 
