@@ -55,10 +55,10 @@ def compare_candidates(stage: Stage, after: Stage, metric: str) -> Agreement:
     common = [key for key in before if key in later]
     rows = [before[key] for key in common], [later[key] for key in common]
     return compare_scores(
-        stage.scores(metric)[rows[0]],
-        after.scores(metric)[rows[1]],
-        stage.seconds[rows[0]],
-        after.seconds[rows[1]],
+        stage.scores(metric)[rows[0]].tolist(),
+        after.scores(metric)[rows[1]].tolist(),
+        stage.seconds[rows[0]].tolist(),
+        after.seconds[rows[1]].tolist(),
     )
 
 
