@@ -19,7 +19,9 @@ def test_blocks_are_found_with_their_lines():
     assert python_blocks(text) == ["\n\nx = 1\n", "\n" * 8 + "y = 2\nz\n"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "doc/storage.md", "doc/training.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "doc/stages.md", "doc/storage.md", "doc/training.md"]
+)
 def test_python_blocks_run(name, tmp_path, monkeypatch):
     """In an empty directory, in one namespace."""
     monkeypatch.chdir(tmp_path)

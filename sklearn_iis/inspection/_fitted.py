@@ -34,6 +34,10 @@ class Stage:
     space: SearchSpace
     candidates: list[Candidate]  # in codes
     results: dict[str, Any]  # the rows of `cv_results_` that are of this stage
+    # Where each row stands among those of all stages, if one search crosses them.
+    order: np.ndarray | None = None
+    # Whether stages may differ by more than the size.
+    differs: bool = False
 
     @property
     def size_text(self) -> str:
@@ -134,11 +138,20 @@ def get_stages(search: Any) -> list[Stage]:
             space,
             [space.active(codes) for codes in stage.candidates_],
             _select_rows(results, results["stage"] == index),
+            getattr(stage, "order_", None),
+            bool(search.stage_params or search.inherit_weights),
         )
         for index, (stage, space) in enumerate(
             zip(search.stages_, search.spaces_, strict=True)
         )
     ]
+
+
+def order_rows(stages: Sequence[Stage]) -> np.ndarray:
+    """Return the rows of successive stages in the order in which they were begun."""
+    if any(stage.order is None for stage in stages):
+        return np.arange(sum(len(stage.candidates) for stage in stages))
+    return np.argsort(np.concatenate([stage.order for stage in stages]), kind="stable")
 
 
 def _get_candidates(search):
@@ -220,8 +233,9 @@ def observe_stages(
 def observe(stages: Sequence[Stage], metric: str) -> Observations:
     """Return the candidates of successive stages as points, and their scores.
 
-    The space of the first stage is the unit cube. Further columns, `size` and
-    `n_resources`, are for other differences of the candidates. Raises
+    The space of the first stage is the unit cube. Further columns, `size` (or `stage`,
+    where stages of the same size differ) and `n_resources`, are for other differences
+    of the candidates. Raises
     NothingToShowError if no hyperparameter has more than one value.
     """
     space = stages[0].space
@@ -260,8 +274,13 @@ def observe(stages: Sequence[Stage], metric: str) -> Observations:
 
 def _get_conditions(stages):
     """Return the size and the resources that each candidate was evaluated with."""
+    by_index = any(stage.differs and not stage.is_unique for stage in stages)
     return {
-        "size": [stage.size for stage in stages for _ in stage.candidates],
+        "stage" if by_index else "size": [
+            stage.index if by_index else stage.size
+            for stage in stages
+            for _ in stage.candidates
+        ],
         "n_resources": [
             n
             for stage in stages

@@ -112,7 +112,8 @@ def hyperparameter_importance(
 
     stage : int or "all", default=None
         Only this stage, counted from 0, or all together, over the space of the first
-        one and with the size as one more hyperparameter. None means each stage, and all
+        one and with the size as one more hyperparameter, or the stage where several
+        have the same size and differ otherwise. None means each stage, and all
         together; stages with fewer than 10 candidates that did not fail are left out,
         with a warning.
 
@@ -186,8 +187,8 @@ def hyperparameter_importance(
     importance is that in their neighbourhood. Searches that are guided by scores do
     not cover the space evenly; where they have been rarely, the forest knows little.
     That is so of all stages together, whatever the search: the larger sizes were
-    evaluated in the narrowed ranges only, so that some of the effect of the ranges is
-    credited to the size.
+    evaluated in the narrowed ranges only, or with the best candidates only ("ladder"),
+    so that some of the effect of the hyperparameters is credited to the size.
 
     Whether a candidate failed is known by its `error` in `cv_results_`, or by a score
     of NaN: where another search of scikit-learn has a number as `error_score`, that

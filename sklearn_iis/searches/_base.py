@@ -658,7 +658,9 @@ def _split_results(search, stage, rows):
     search._of_stages = []
     for index in sorted({row.stage for row in rows}):
         of_stage = copy(search)
-        _set_results(of_stage, stage, [row for row in rows if row.stage == index])
+        of_rows = [row for row in rows if row.stage == index]
+        _set_results(of_stage, stage, of_rows)
+        of_stage.order_ = np.array([row.number for row in of_rows])
         search._of_stages.append(of_stage)
 
 

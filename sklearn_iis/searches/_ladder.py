@@ -94,6 +94,9 @@ class StageLadderSearchCV(Search):
         With the column `bracket` besides, if there are several: the stage that the
         candidate began in.
 
+    order_ : ndarray of shape (n_rows,) of int
+        Where each row stands in the order in which those of all stages were begun.
+
     verdict_ : str
         What was found of the stage: "used", or what was done about it.
 

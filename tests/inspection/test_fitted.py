@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import RandomizedSearchCV
 
 from sklearn_iis import IISSearchCV, SearchSpace
-from sklearn_iis.inspection._fitted import Stage, get_stages, observe
+from sklearn_iis.inspection._fitted import Stage, get_stages, observe, order_rows
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 
@@ -91,6 +91,48 @@ def test_sizes_may_be_pairs():
     ).fit(X, y)
     observations = observe(get_stages(search), "score")
     assert observations.dimensions["size"].levels == ((1, 1), (1, 2))
+
+
+@pytest.mark.parametrize(("sizes", "name"), [((1, 2), "size"), ((2, 2), "stage")])
+def test_stages_of_the_same_size_that_differ_are_told_apart(sizes, name):
+    """Otherwise what they gain would be credited to the ranges of later stages."""
+    search = IISSearchCV(
+        FormulaClassifier(),
+        {"rate": loguniform(1e-4, 1)},
+        sizes=sizes,
+        size_param="size",
+        stage_params={"max_epochs": (1, 9)},
+        n_iter=(6, 3),
+        cv=2,
+        random_state=0,
+    ).fit(X, y)
+    observations = observe(get_stages(search), "score")
+    assert list(observations.dimensions) == ["rate", name]
+    assert observations.codes[:, 1].tolist() == [0.25] * 6 + [0.75] * 3
+
+
+def test_stages_of_the_same_size_and_training_are_not_told_apart():
+    search = IISSearchCV(
+        FormulaClassifier(),
+        {"rate": loguniform(1e-4, 1)},
+        sizes=(1, 1),
+        size_param="size",
+        n_iter=(6, 3),
+        cv=2,
+        random_state=0,
+    ).fit(X, y)
+    assert list(observe(get_stages(search), "score").dimensions) == ["rate"]
+
+
+def test_rows_are_in_the_order_in_which_they_were_begun(search):
+    """Stage after stage, or as a search that crosses the stages tells."""
+    np.testing.assert_array_equal(order_rows(get_stages(search)), np.arange(18))
+    space, codes = SearchSpace({"rate": loguniform(1e-4, 1)}), {"rate": 0.5}
+    crossed = [
+        Stage(i, i, True, space, [codes] * len(order), {}, np.array(order))
+        for i, order in enumerate(([0, 1, 3], [2, 5]))
+    ]
+    assert order_rows(crossed).tolist() == [0, 1, 3, 2, 4]
 
 
 @pytest.mark.parametrize(

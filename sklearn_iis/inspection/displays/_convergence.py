@@ -11,6 +11,7 @@ from sklearn_iis.inspection._fitted import (
     NothingToShowError,
     choose_metric,
     get_stages,
+    order_rows,
 )
 from sklearn_iis.inspection.displays._plotting import (
     check_axes,
@@ -38,7 +39,8 @@ class ConvergenceDisplay:
     to make one.
 
     Of a single search, a vertical line shows where each stage begins, with its size
-    above. Of several, a marker on the curve does, and the legend has the sizes.
+    above. Of several, a marker on the curve does, and the legend has the sizes. A
+    "ladder" goes on at smaller sizes after that.
 
     Parameters
     ----------
@@ -46,8 +48,8 @@ class ConvergenceDisplay:
         One for each search, with `name` (str or None), `best` (the best score, or the
         lowest error, when each candidate was finished; NaN as long as all have failed),
         `seconds` (how long all candidates so far took), both ndarrays of shape
-        (n_candidates,), `starts` (how many candidates there are before each stage), and
-        `labels` (the sizes of the stages; none if there are no sizes).
+        (n_candidates,), `starts` (how many candidates there are before the first one of
+        each stage), and `labels` (the sizes of the stages; none if there are no sizes).
 
     score_name : str
         The meaning of `best`, for the label of the vertical axis.
@@ -117,9 +119,10 @@ class ConvergenceDisplay:
 
         The best is the one of all stages so far, as all candidates are scored on the
         same splits. It starts anew with each stage of a search that chooses of the last
-        stage only (`select="last"`). Candidates that failed count and take time, but
-        never are the best. Several evaluations of a candidate, as by Hyperband, count
-        one by one.
+        stage only (`select="last"`). Candidates are in the order in which they were
+        begun, which is not that of `cv_results_` with "ladder". Those that failed count
+        and take time, but never are the best. Several evaluations of a candidate, as by
+        Hyperband, count one by one.
 
         Time is that of fitting and scoring, summed over all candidates and splits. It
         is not the wall-clock time: several jobs need less, and the time to propose
@@ -228,7 +231,7 @@ class ConvergenceDisplay:
         """Put the legend below the panels of our own figure, or into a user's panel."""
         title = "search"
         if any(curve.labels for curve in self.curves):
-            title += " (sizes, from marker to marker)"
+            title += " (sizes, each begins at a marker)"
         lines = list(self.lines_[:, 0])
         if not is_new:
             return self.axes_[0].legend(
@@ -248,7 +251,7 @@ class ConvergenceDisplay:
 
     def _mark_stages(self, curve):
         for ax, line in zip(self.axes_, self.lines_[0], strict=True):
-            # A stage begins when the last candidate of the one before it is finished.
+            # A stage begins when the candidate before its first one is finished.
             x = np.concatenate([[0], line.get_xdata()])[curve.starts]
             self.stage_lines_ += [
                 ax.axvline(start, color="0.6", linewidth=0.8, zorder=0)
@@ -307,25 +310,32 @@ def _make_errors(all_scores):
 def _make_curve(named, stages, values, as_error):
     """Return the best so far, when it was found, and where the stages begin."""
     name, search = named
+    order = order_rows(stages)
     counts = [len(stage.candidates) for stage in stages]
-    starts = np.cumsum([0, *counts[:-1]])
+    of_stage = np.repeat(np.arange(len(stages)), counts)[order]
+    seconds = np.concatenate([stage.seconds for stage in stages])[order]
     sized = any(stage.size is not None for stage in stages)
     return Bunch(
         name=name,
-        best=_find_best(values, starts, search, as_error),
-        seconds=np.cumsum(np.concatenate([stage.seconds for stage in stages])),
-        starts=starts,
+        best=_find_best(values[order], of_stage, search, as_error),
+        seconds=np.cumsum(seconds),
+        starts=np.array([np.argmax(of_stage == i) for i in range(len(stages))]),
         labels=[stage.size_text for stage in stages] if sized else [],
     )
 
 
-def _find_best(values, starts, search, as_error):
+def _find_best(values, of_stage, search, as_error):
     """Return the best score so far, of the stages that the search chooses from."""
     best = np.fmin if as_error else np.fmax  # which skip NaN
     chooses_last = getattr(search, "select", None) == "last"
     # A callable takes precedence over `select`.
     anew = chooses_last and not callable(search.refit)
-    parts = np.split(values, starts[1:]) if anew else [values]
+    if not anew:
+        return best.accumulate(values)
+    # What is chosen from is the last stage that has begun.
+    last = np.maximum.accumulate(of_stage)
+    values = np.where(of_stage == last, values, np.nan)
+    parts = np.split(values, np.flatnonzero(np.diff(last)) + 1)
     return np.concatenate([best.accumulate(part) for part in parts])
 
 
@@ -349,7 +359,7 @@ def _draw_curve(ax, x, curve, style):
         x,
         curve.best,
         drawstyle="steps-post",
-        # A stage begins when the last candidate of the one before it is finished.
+        # A stage begins when the candidate before its first one is finished.
         markevery=sorted({max(int(start) - 1, int(first)) for start in curve.starts}),
         markersize=6,
         linewidth=1.5,

@@ -92,7 +92,8 @@ def draw_sections(source: Source) -> list[dict[str, Any]]:
             _make_section(
                 "Convergence",
                 "The best score so far, over the number of candidates and over the "
-                "time of fitting and scoring. Lines show where stages begin.",
+                "time of fitting and scoring. Lines show where stages begin"
+                + ("; smaller ones go on after that." if source.interleaved else "."),
                 _draw_convergence,
                 source,
                 layout="halves",

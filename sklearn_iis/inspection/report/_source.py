@@ -44,6 +44,11 @@ class Source:
         return any(stage.size is not None for stage in self.stages)
 
     @property
+    def interleaved(self) -> bool:
+        """Whether one search crosses the stages, which then overlap in time."""
+        return len(self.stages) > 1 and self.stages[0].order is not None
+
+    @property
     def ended_early(self) -> bool:
         """Whether the search ended with an error, as all of a stage failed."""
         return bool(self.stages[-1].failed.all())

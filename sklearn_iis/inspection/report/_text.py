@@ -32,6 +32,10 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.3f}" if seconds < 1 else f"{seconds:.1f}"
 
 
+def format_ratio(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
+
+
 def format_duration(seconds: float) -> str:
     if seconds < 0.01:
         return "less than 0.01 s"

@@ -8,6 +8,7 @@ from typing import Any
 from sklearn_iis._files import check_writable, replace_file
 from sklearn_iis._sklearn_compat import validate_params
 from sklearn_iis.execution._text import printable, shorten
+from sklearn_iis.inspection.report._agreement import describe_agreement
 from sklearn_iis.inspection.report._content import (
     describe_best,
     describe_failures,
@@ -36,8 +37,9 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     """Write a report of a fitted search to one HTML page.
 
     The page has the best hyperparameters, the stages with their candidates and the
-    ranges that were left, how the best score developed, which hyperparameters matter
-    and their effect on the score, and the failures with their causes. All is in one
+    ranges that were left, how the scores of candidates compare in two stages, how the
+    best score developed, which hyperparameters matter and their effect on the score,
+    and the failures with their causes. All is in one
     file without scripts and links, which can be sent by e-mail, printed, and read on a
     phone.
 
@@ -141,6 +143,9 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
         best=make_section(describe_best, source),
         stages=make_section(describe_stages, source),
         ranges=make_section(describe_ranges, source),
+        agreement=make_section(describe_agreement, source)
+        if len(source.stages) > 1
+        else None,
         sections=draw_sections(source),
         failures=make_section(describe_failures, source),
     )

@@ -86,6 +86,33 @@ def test_curves_are_the_running_maximum(search):
     assert len(set(best)) > 2
 
 
+def make_ladder(**params):
+    """Two stages whose rows were begun in the order 0, 0, 0, 1, 0, 0, 0, 1."""
+    search = make_search(sizes=(1, 2), search="ladder", n_iter=(6, 2), **params)
+    first, second = search.stages_
+    assert sorted([*first.order_, *second.order_]) == [*range(8)]
+    assert second.order_[0] == 3, "one of the first three is promoted at once"
+    first.order_, second.order_ = np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7])
+    # The rows of the first stage, then those of the second one.
+    return with_results(search, [1, 5, 2, 6, 3, 7, 4, 2], [1, 2, 3, 5, 6, 7, 4, 8])
+
+
+def test_candidates_of_a_ladder_are_in_the_order_in_which_they_were_begun():
+    display = ConvergenceDisplay.from_search(make_ladder())
+    (curve,) = display.curves
+    assert curve.best.tolist() == [1, 5, 5, 5, 6, 6, 7, 7]
+    assert curve.seconds.tolist() == (2 * np.cumsum(np.arange(1, 9))).tolist()
+    assert curve.starts.tolist() == [0, 3]
+    # The second size begins after three candidates of 2 + 4 + 6 seconds.
+    starts = [line.get_xdata()[0] for line in display.stage_lines_]
+    assert starts == [3, 12]
+
+
+def test_of_a_ladder_that_chooses_the_last_stage_only_that_one_counts():
+    (curve,) = ConvergenceDisplay.from_search(make_ladder(select="last")).curves
+    assert curve.best.tolist() == [1, 5, 5, 4, 4, 4, 4, 4]
+
+
 def test_what_is_drawn_is_found_in_the_attributes(search):
     display = ConvergenceDisplay.from_search(search)
     assert display.axes_.shape == (2,)

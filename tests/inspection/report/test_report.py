@@ -37,6 +37,7 @@ HEADINGS = [
     (1, "Hyperparameter search of InjectingClassifier"),
     (2, "Best hyperparameters"),
     (2, "Stages"),
+    (2, "Do the sizes agree?"),
     (2, "Convergence"),
     (2, "Ranges"),
     (2, "Importance of the hyperparameters"),
