@@ -227,9 +227,9 @@ class FitCall:
             told = told | {"X": X, "y": y, "metadata": metadata}
         data = (told["X"],) if told["y"] is None else (told["X"], told["y"])
         begun = estimator
-        if self.climbed is not None and results["stage"][row]:
-            below = self.climbed[: results["stage"][row]]
-            begun = inherit(self._climb(params, below, data, fit_params), params)
+        if self.climbed is not None and (stage := results["stage"][row]):
+            learned = self._climb(params, self.climbed[:stage], data, fit_params)
+            begun = inherit(learned, self.climbed[stage])
             hand_on_callbacks(estimator, begun)
         context = parent_ctx.subcontext(task_name=name)
         with context.propagate_callback_context(begun):
@@ -244,11 +244,11 @@ class FitCall:
         """Return what a candidate learns in the stages before its own."""
         learned = None
         for fixed in below:
-            own = clone(params | fixed, safe=False)
             if learned is None:
+                own = clone(params | fixed, safe=False)
                 learned = clone(self.search.estimator).set_params(**own)
             else:
-                learned = inherit(learned, own)
+                learned = inherit(learned, fixed)
             with without_callbacks(learned):
                 learned.fit(*data, **fit_params)
         return learned

@@ -171,7 +171,6 @@ class _Evaluation:
             record.unfinished = True
             return record
         with self._failures(record):
-            # Some parameters may be estimators themselves.
             estimator = self._make_estimator(self.task.stage)
             if self.job.inheritance is not None:
                 check_heirs(estimator)
@@ -220,13 +219,11 @@ class _Evaluation:
                 return False
         return True
 
-    def _make_params(self, stage):
-        """Return the parameters of the candidate in a stage."""
-        # Some may be estimators themselves.
-        return clone(self.job.decode(self.task.at(stage)), safe=False)
-
     def _make_estimator(self, stage):
-        return clone(self.job.estimator).set_params(**self._make_params(stage))
+        """Return the candidate in a stage, not fitted."""
+        # Some parameters may be estimators themselves.
+        params = clone(self.job.decode(self.task.at(stage)), safe=False)
+        return clone(self.job.estimator).set_params(**params)
 
     def _select_training(self, estimator, stage):
         """Return the training samples of the split, and the parameters of `fit`."""
@@ -296,11 +293,10 @@ class _Evaluation:
         with loading_on(self._device):
             first, learned = inheritance.find(self.task)
         for stage in range(first, last):
-            params = self._make_params(stage)
             if learned is None:
-                learned = clone(self.job.estimator).set_params(**params)
+                learned = self._make_estimator(stage)
             else:
-                learned = inherit(learned, params)
+                learned = inherit(learned, self.job.fidelities[stage].fixed)
             data = self._select_training(learned, stage)
             with without_callbacks(learned):
                 self._fit_once(learned, devices, *data)
@@ -311,7 +307,7 @@ class _Evaluation:
         """Fit in the stage of the task, from what there is; return what is fitted."""
         job, begun, checkpoint = self.job, estimator, None
         if learned is not None:
-            begun = inherit(learned, self._make_params(self.task.stage))
+            begun = inherit(learned, job.fidelities[self.task.stage].fixed)
         elif job.checkpoints is not None:
             checkpoint = job.checkpoints.find(estimator, self.task)
         if checkpoint is not None:

@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from sklearn.base import clone
+
 from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._record import Row, Task
 
@@ -44,7 +46,7 @@ def check_heirs(estimator: Any) -> None:
         )
 
 
-def inherit(learned: Any, params: dict[str, Any]) -> Any:
+def inherit(learned: Any, fixed: dict[str, Any]) -> Any:
     """Return a fitted estimator whose next `fit` starts from its weights.
 
     Parameters
@@ -52,10 +54,11 @@ def inherit(learned: Any, params: dict[str, Any]) -> Any:
     learned : estimator object
         It was fitted at the size before, and is changed.
 
-    params : dict of str to object
-        The parameters of the candidate at the next size.
+    fixed : dict of str to object
+        The parameters that all candidates share at the next size. The candidate's own
+        are set already; a part of a pipeline among them has learned since.
     """
-    learned.set_params(**params)
+    learned.set_params(**clone(fixed, safe=False))
     return learned.set_params(**dict.fromkeys(find_heirs(learned), WEIGHTS))
 
 
@@ -148,3 +151,8 @@ class Heirs:
             if row.tasks[0].key not in kept:
                 self.files.discard(row.tasks[0])
         self._rows[stage] = kept
+
+    def end_climb(self, row: Row) -> None:
+        """Remove what a candidate learned before a stage in which it is complete."""
+        for stage in range(row.stage):
+            self.files.discard(row.tasks[0].at(stage))
