@@ -361,9 +361,11 @@ class _Ladder:
         budget = self.budgets[stage + 1]
         room = 0 if budget is None else budget - self.n_rows[stage + 1]
         for ranked in self._list_rungs(stage):
-            n_top = math.floor(len(ranked) / self._factor(stage))
-            heirs += self._list_next(ranked[: n_top + N_NEXT])
-            heirs += islice(self._list_next(ranked), room)
+            if budget is None:
+                n_top = math.floor(len(ranked) / self._factor(stage))
+                heirs += self._list_next(ranked[: n_top + N_NEXT])
+            else:
+                heirs += islice(self._list_next(ranked), room)
         # Also those that train in the next stage right now.
         for row in self.complete[stage].values():
             key = as_key(row.codes)
