@@ -227,9 +227,9 @@ class FitCall:
             told = told | {"X": X, "y": y, "metadata": metadata}
         data = (told["X"],) if told["y"] is None else (told["X"], told["y"])
         begun = estimator
-        if self.climbed is not None and results["stage"][row]:
-            *below, last = self.climbed[: results["stage"][row] + 1]
-            begun = inherit(self._climb(params, below, data, fit_params), last)
+        if self.climbed is not None and (stage := results["stage"][row]):
+            learned = self._climb(params, self.climbed[:stage], data, fit_params)
+            begun = inherit(learned, self.climbed[stage])
             hand_on_callbacks(estimator, begun)
         context = parent_ctx.subcontext(task_name=name)
         with context.propagate_callback_context(begun):

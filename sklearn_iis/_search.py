@@ -43,7 +43,7 @@ from sklearn_iis.execution._executors import Executor, running_executor
 from sklearn_iis.execution._inheritance import Heirs, Inheritance, check_heirs
 from sklearn_iis.execution._progress import StageProgress
 from sklearn_iis.execution._record import Row
-from sklearn_iis.searches import SEARCHES, Search, get_search
+from sklearn_iis.searches import SEARCHES, Sampler, Search, get_search
 from sklearn_iis.searches._adapter import ForeignStage, check_adaptable, takes_callbacks
 from sklearn_iis.space import Candidate, SearchSpace, distinct
 from sklearn_iis.storage import (
@@ -575,6 +575,7 @@ class IISSearchCV(BaseSearchCV):
     def _deliver_best(self, run, select_best):
         """Set what is known of the best candidate when `fit` is interrupted."""
         with suppress(Exception):  # the interrupt is to be told
+            self._check_metrics()  # the stage did not come to its end
             if run.kept is None:
                 run.call.select_best(select_best)
             else:
@@ -669,6 +670,8 @@ class IISSearchCV(BaseSearchCV):
             listeners.append(run.bars.add_stage(run.plan.name(*stages), n_rows))
         if run.kept is not None:
             listeners.append(run.kept.add)
+        if run.inheritance is not None:
+            listeners.append(run.heirs.end_climb)
         if run.inheritance is not None and len(stages) == 1:
             listeners.append(_Promotable(run.heirs, self.n_promoted).add)
         return listeners
@@ -814,7 +817,7 @@ class IISSearchCV(BaseSearchCV):
         size_param, sizes = self._make_sizes(space, X)
         make_search = get_search(self.search)
         crosses = getattr(make_search, "crosses_stages", False)
-        factor = (self.search_params or {}).get("factor", 3) if crosses else None
+        factor = self._find_factor() if crosses else None
         n_iter = self._default_n_iter(make_search)
         budgets = split_budget(n_iter, len(sizes), factor)
         if None in budgets and self.timeout is None:
@@ -829,11 +832,19 @@ class IISSearchCV(BaseSearchCV):
             self._make_search(space, plan, stages)
         return plan
 
+    def _find_factor(self):
+        """Return one of how many candidates is promoted."""
+        factor = (self.search_params or {}).get("factor", 3)
+        # The search tells of another one that it is wrong.
+        return factor if isinstance(factor, Integral) and factor > 1 else 3
+
     def _default_n_iter(self, make_search):
         """Return the number of candidates; None for as many as there is time for."""
         if not isinstance(self.n_iter, str):
             return self.n_iter
-        is_unlimited = getattr(make_search, "is_unlimited", False)
+        is_unlimited = getattr(make_search, "is_unlimited", False) or (
+            isinstance(self.search, type) and issubclass(self.search, Sampler)
+        )
         return None if self.timeout is not None and is_unlimited else DEFAULT_N_ITER
 
     def _check_stage_params(self, sizes):
@@ -899,7 +910,8 @@ class IISSearchCV(BaseSearchCV):
                 )
             if name in space.names:
                 raise ValueError(f"{name!r} cannot be searched and in stage_params")
-            if isinstance(values, str) or not hasattr(values, "__len__"):
+            is_listed = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+            if isinstance(values, str | dict) or not is_listed or not len(values):
                 raise ValueError(
                     f"stage_params[{name!r}] must be a list of one value per stage, "
                     f"got {values!r}"

@@ -30,9 +30,9 @@ def test_without_a_timeout_there_is_no_deadline():
     assert deadline.seconds_left == math.inf
 
 
-def test_each_stage_gets_an_equal_share_of_what_is_left():
+def test_stages_of_one_size_get_an_equal_share_of_what_is_left():
     """After the time of the last fit, on twice as many samples, is set aside."""
-    plan = make_plan(8, 16, 32)
+    plan = make_plan(8, 8, 8)
     end = time.monotonic() + 100
 
     def seconds_left(stage, longest_fit, refit_ratio=2.0):
@@ -123,3 +123,77 @@ def test_a_last_fit_takes_longer_by_its_number_of_samples():
     assert call.refit_ratio == 4
     assert call.refits
     assert not FitCall(search.set_params(refit=False), X, y, {}).refits
+
+
+# Shares of the time
+
+
+def make_shares(budgets, fit_times=None, **params):
+    plan = StagePlan("n", [1, 2, 4], budgets, params)
+    return plan.shares(fit_times or {})
+
+
+def test_stages_share_the_time_by_what_candidates_cost():
+    """A size that is no side of an image counts as it is, as do epochs."""
+    assert make_shares([9, 3, 1]) == [9, 6, 4]
+    assert make_shares([None] * 3) == [3, 4, 4]
+    assert make_shares([9, None, 1]) == [9, 4, 4]
+    assert make_shares([9, 3, 1], m__max_epochs=[8, 4, 2]) == [72, 24, 8]
+    # Nothing is known of other parameters, nor of such epochs.
+    assert make_shares([9, 3, 1], shift=[5, 6, 7]) == [9, 6, 4]
+    assert make_shares([9, 3, 1], m__max_epochs=[None, 0, "x"]) == [9, 6, 4]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([8, 16, 32], [64, 256, 1024]), ([(4, 8), (8, 8)], [32, 64]), ([None], [1])],
+)
+def test_images_count_by_their_pixels(sizes, expected):
+    assert StagePlan("resize__size", sizes, [1] * len(sizes)).shares({}) == expected
+
+
+def test_shares_follow_what_was_measured():
+    """Costs are a power of work that fits the means of the first and the last."""
+    times = {0: [1.0, 3.0], 1: [4.0]}  # twice as long for twice the work
+    assert make_shares([1, 1, 1], times) == pytest.approx([1, 2, 4])
+    assert make_shares([1, 1, 1], {0: [1.0], 2: [1.0]}) == [1, 1, 1]
+    assert make_shares([1, 1, 1], {0: [1.0], 2: [2.0]}) == pytest.approx([1, 2**0.5, 2])
+    # Not beyond the square, nor below nothing.
+    assert make_shares([1, 1, 1], {0: [1.0], 1: [100.0]}) == [1, 4, 16]
+    assert make_shares([1, 1, 1], {0: [1.0], 1: [0.1]}) == [1, 1, 1]
+    # One stage alone, or one without a time, tells nothing.
+    assert make_shares([1, 1, 1], {0: [5.0]}) == [1, 2, 4]
+    assert make_shares([1, 1, 1], {0: [5.0], 1: []}) == [1, 2, 4]
+    assert make_shares([1, 1, 1], {0: [0.0], 1: [0.0]}) == [1, 1, 1]
+
+
+def test_the_deadline_of_a_stage_is_its_share_of_what_is_left():
+    plan = StagePlan("resize__size", [8, 16, 32], [9, 3, 1])
+    end = time.monotonic() + 100
+    work = [9 * 64, 3 * 256, 1024]
+    for stage in (0, 1):
+        deadline = plan.make_deadline(stage, end, refit_ratio=0.0)
+        deadline.has_result = True
+        share = 100 * work[stage] / sum(work[stage:])
+        assert deadline.seconds_left == pytest.approx(share, abs=1)
+    deadline = plan.make_deadline(2, end, refit_ratio=0.0)
+    assert deadline.seconds_left == pytest.approx(100, abs=1)
+
+
+def test_the_last_fit_climbs():
+    """The longest fits of all stages are set aside rather than the longest."""
+    plan = make_plan(8, 16)
+    times = {0: [1.0, 5.0], 1: [10.0, 2.0]}
+    end = time.monotonic() + 100
+    for climbs, reserve in [(False, 20), (True, 30)]:
+        deadline = plan.make_deadline(
+            1, end, refit_ratio=2.0, climbs=climbs, fit_times=times
+        )
+        assert deadline.seconds_left == pytest.approx(100 - reserve, abs=1)
+
+
+def test_a_search_runs_one_stage_or_crosses_all():
+    assert StagePlan("size", [1, 2, 3], [1] * 3).steps == [[0], [1], [2]]
+    crossing = StagePlan("size", [1, 2, 3], [1] * 3, crosses=True)
+    assert crossing.steps == [[0, 1, 2]]
+    assert crossing.name(0, 1, 2) == "stages 0 to 2"

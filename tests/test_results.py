@@ -4,7 +4,13 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import RandomizedSearchCV
 
 from sklearn_iis import IISSearchCV
-from sklearn_iis._results import make_results, metric_names, rank
+from sklearn_iis._results import (
+    compare_scores,
+    compare_stages,
+    make_results,
+    metric_names,
+    rank,
+)
 from sklearn_iis.execution._record import Record, Row
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
@@ -149,3 +155,56 @@ def test_what_failed_is_not_the_best_with_any_score():
 def test_metric_names():
     results = {"mean_fit_time": 0, "mean_test_b": 0, "std_test_b": 0, "mean_test_a": 0}
     assert metric_names(results) == ["b", "a"]
+
+
+# Stages
+
+
+def test_two_stages_are_compared_in_closed_form():
+    """Of 6 pairs of candidates 5 have the same order: tau is (5 - 1) / 6."""
+    agreement = compare_scores(
+        [0.1, 0.2, 0.3, 0.4], [0.3, 0.5, 0.4, 0.8], [1, 1, 2, 2], [3, 3, 3, 3]
+    )
+    assert agreement.n_candidates == 4
+    assert agreement.kendall_tau == pytest.approx(4 / 6)
+    # Gains of 0.2, 0.3, 0.1 and 0.4.
+    assert agreement.gain == pytest.approx(0.25)
+    assert agreement.gain_error == pytest.approx(np.sqrt(0.05 / 3 / 4))
+    assert agreement.cost_ratio == pytest.approx(2)
+
+
+@pytest.mark.parametrize("n_candidates", [0, 1])
+def test_too_few_candidates_tell_nothing(n_candidates):
+    values = [0.5] * n_candidates
+    n, *rest = compare_scores(values, values, values, values)
+    assert n == n_candidates
+    assert np.isnan(rest).all()
+
+
+@pytest.mark.parametrize("scores", [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5])])
+def test_equal_scores_have_no_ranks(scores):
+    agreement = compare_scores(*scores, [1] * 3, [1] * 3)
+    assert np.isnan(agreement.kendall_tau)
+    assert agreement.gain == np.mean(scores[1]) - np.mean(scores[0])
+
+
+def test_no_time_at_all_is_no_error():
+    agreement = compare_scores([1, 2], [2, 1], [0, 0], [0, 0])
+    assert agreement.kendall_tau == -1
+    assert agreement.cost_ratio == 0
+
+
+def test_rows_are_compared_by_their_means_and_sums():
+    def make_row(scores, seconds):
+        row = Row({}, len(scores))
+        row.records = {
+            i: Record(score, fit_time=seconds, score_time=1.0)
+            for i, score in enumerate(scores)
+        }
+        return row
+
+    before = [make_row([0.0, 0.2], 1.0), make_row([0.4, 0.6], 3.0)]
+    after = [make_row([1.0, 1.2], 5.0), make_row([0.0, 0.2], 11.0)]
+    expected = compare_scores([0.1, 0.5], [1.1, 0.1], [4.0, 8.0], [12.0, 24.0])
+    assert compare_stages(before, after) == pytest.approx(expected)
+    assert expected.cost_ratio == 3

@@ -171,7 +171,6 @@ class _Evaluation:
             record.unfinished = True
             return record
         with self._failures(record):
-            # Some parameters may be estimators themselves.
             estimator = self._make_estimator(self.task.stage)
             if self.job.inheritance is not None:
                 check_heirs(estimator)

@@ -52,10 +52,11 @@ def inherit(learned: Any, fixed: dict[str, Any]) -> Any:
     Parameters
     ----------
     learned : estimator object
-        The candidate as it was fitted in the stage before, which is changed.
+        It was fitted at the size before, and is changed.
 
     fixed : dict of str to object
-        The parameters that all candidates share in the next stage.
+        The parameters that all candidates share at the next size. The candidate's own
+        are set already; a part of a pipeline among them has learned since.
     """
     learned.set_params(**clone(fixed, safe=False))
     return learned.set_params(**dict.fromkeys(find_heirs(learned), WEIGHTS))
@@ -150,3 +151,8 @@ class Heirs:
             if row.tasks[0].key not in kept:
                 self.files.discard(row.tasks[0])
         self._rows[stage] = kept
+
+    def end_climb(self, row: Row) -> None:
+        """Remove what a candidate learned before a stage in which it is complete."""
+        for stage in range(row.stage):
+            self.files.discard(row.tasks[0].at(stage))

@@ -158,19 +158,31 @@ class StageLadderSearchCV(Search):
         if make == "random":
             make = RandomSampler
         elif make == "tpe":
-            from sklearn_iis.searches._tpe import StudySampler
-
-            make = StudySampler
+            make = _make_tpe
         params = self.sampler_params or {}
         return make(self.space, random_state=random_state, **params)
 
     def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
         """Promote candidates, or begin new ones, whenever a worker is free."""
+        job, deadline = evaluate.scheduler.job, evaluate.scheduler.deadline
+        if len(self.budgets) > len(job.fidelities):
+            raise ValueError(
+                f"n_iter={self.n_iter} has a number for each of {len(self.budgets)} "
+                f"stages, and there are {len(job.fidelities)}"
+            )
+        if None in self.budgets and deadline.end == math.inf:
+            raise ValueError("n_iter=None is for the stages of a search with a timeout")
         ladder = _Ladder(self, evaluate, random_state)
         try:
             ladder.run()
         finally:
             self._verdicts = [ladder.verdict(stage) for stage in ladder.stages]
+        if ladder.is_exhausted and None not in self.budgets:
+            warnings.warn(
+                f"n_iter={self.n_iter} candidates are asked for, but no more than "
+                f"{len(evaluate.candidates)} different ones were found in the space",
+                stacklevel=4,
+            )
 
     def list_stages(self) -> list["StageLadderSearchCV"]:
         """Return a search for each stage that has results, with the results of that."""
@@ -182,17 +194,9 @@ class StageLadderSearchCV(Search):
     def _spend_rest(
         self, evaluate: Evaluator, random_state: np.random.RandomState
     ) -> None:
-        """Climb with the only candidate, or tell that there were too few."""
+        """Climb with the only candidate if there is nothing to choose."""
         if not self.space.dimensions:
             self.run(evaluate, random_state)
-        elif (asked := self.budgets[0]) is not None and (
-            len(evaluate.candidates) < asked and self.n_brackets == 1
-        ):
-            warnings.warn(
-                f"n_iter={self.n_iter} candidates are asked for, but no more than "
-                f"{len(evaluate.candidates)} different ones were begun",
-                stacklevel=3,
-            )
 
 
 class _Ladder:
@@ -211,7 +215,8 @@ class _Ladder:
         self.evaluate = evaluate
         self.scheduler = evaluate.scheduler
         self.random_state = random_state
-        self.stages = sorted(self.scheduler.job.fidelities)
+        # If weights are inherited, there are also the stages before.
+        self.stages = sorted(self.scheduler.job.fidelities)[-len(search.budgets) :]
         self.budgets = dict(zip(self.stages, search.budgets, strict=True))
         # The complete rows on each rung, the best ones first.
         self.ranked: dict[tuple[int, int], list[Row]] = defaultdict(list)
@@ -222,6 +227,8 @@ class _Ladder:
         self.agreements: dict[int, Agreement] = {}
         self.streams: dict[int, Any] = {}
         self.brackets: dict[Any, int] = {}
+        # Whether the space holds no more candidates than were begun.
+        self.is_exhausted = False
 
     def run(self) -> None:
         """Evaluate until there is neither a promotion nor a new candidate."""
@@ -274,11 +281,7 @@ class _Ladder:
             )
             if under_way:
                 return None
-            if (
-                self.budgets[stage + 1] is not None
-                and self._has_room(stage + 1)
-                and self._pays(stage)
-            ):
+            if self._has_room(stage + 1) and self._pays(stage):
                 rest = (self._list_next(ranked) for ranked in self._list_rungs(stage))
                 found = sorted((row for rows in rest for row in rows), key=_order)
                 if found:
@@ -290,13 +293,14 @@ class _Ladder:
         bracket = self._choose_bracket()
         if bracket is None:
             return None
-        stage = bracket
+        stage = self.stages[bracket]
         while stage < self.stages[-1] and self._factor(stage) == 1:
             stage += 1
         if not self._has_room(stage):
             return None
         codes = self._open_stream(stage).propose()
         if codes is None:
+            self.is_exhausted = True
             return None
         self.brackets[as_key(codes)] = bracket
         row = self._make_row(codes, stage)
@@ -360,9 +364,11 @@ class _Ladder:
         budget = self.budgets[stage + 1]
         room = 0 if budget is None else budget - self.n_rows[stage + 1]
         for ranked in self._list_rungs(stage):
-            n_top = math.floor(len(ranked) / self._factor(stage))
-            heirs += self._list_next(ranked[: n_top + N_NEXT])
-            heirs += islice(self._list_next(ranked), room)
+            if budget is None:
+                n_top = math.floor(len(ranked) / self._factor(stage))
+                heirs += self._list_next(ranked[: n_top + N_NEXT])
+            else:
+                heirs += islice(self._list_next(ranked), room)
         # Also those that train in the next stage right now.
         for row in self.complete[stage].values():
             key = as_key(row.codes)
@@ -404,7 +410,12 @@ class _Ladder:
             factor ** (n_stages - 1 - b) * n_stages / (n_stages - b)
             for b in range(n_brackets)
         ]
-        open_ones = [b for b in range(n_brackets) if self._has_room(self.stages[b])]
+        # So there is no stage without results below one that has some.
+        open_ones = [
+            b
+            for b, stage in enumerate(self.stages[:n_brackets])
+            if self._has_room(stage) and (not b or self.complete[stage - 1])
+        ]
         return min(open_ones, key=lambda b: (begun[b] + 1) / wanted[b], default=None)
 
     def _open_stream(self, stage):
@@ -415,6 +426,18 @@ class _Ladder:
             for row in self.complete[stage].values():
                 self.streams[stage].tell(row)
         return self.streams[stage]
+
+
+def _make_tpe(space, **settings):
+    # It tells how to install what it needs.
+    from sklearn_iis.searches import get_search
+
+    get_search("tpe")
+    from sklearn_iis._optuna import optuna_errors_only
+    from sklearn_iis.searches._tpe import StudySampler
+
+    with optuna_errors_only():
+        return StudySampler(space, **settings)
 
 
 def _order(row):

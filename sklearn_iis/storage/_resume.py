@@ -164,8 +164,11 @@ class SearchStudies:
         if self.storage.file is None:
             return None
         name = digest([self.name, self.fingerprint, self.sizes])
-        path = os.path.join(f"{self.storage.file}.weights", name)
-        return path if make_private_directory(path) else None
+        folder = f"{self.storage.file}.weights"
+        path = os.path.join(folder, name)
+        # Whoever can write to the folder can put another directory in its place.
+        is_private = make_private_directory(folder) and make_private_directory(path)
+        return path if is_private else None
 
     def begin_stage(
         self,

@@ -157,8 +157,8 @@ def test_large_arrays_come_from_files(order, backend, tmp_path):
         assert find_scores(executor, job, tmp_path) == expect_scores(job)
     loaded = _executors.JobFile.write(job, str(tmp_path)).load()
     np.testing.assert_array_equal(loaded.fidelities[0].X, X)
-    assert loaded.X.flags[f"{order}_CONTIGUOUS"]
-    assert not loaded.X.flags.writeable
+    assert loaded.fidelities[0].X.flags[f"{order}_CONTIGUOUS"]
+    assert not loaded.fidelities[0].X.flags.writeable
 
 
 class LoadCount:

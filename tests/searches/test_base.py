@@ -26,6 +26,8 @@ ONE_SPLIT = [(np.arange(10), np.arange(10, 20))]
 SKIP = {
     "random": ["check_better_than_chance"],
     "grid": ["check_better_than_chance", "check_budget_is_exact"],
+    # Its sampler is random search.
+    "ladder": ["check_better_than_chance"],
 }
 
 # By default TPE proposes as many candidates at once as there are workers.
@@ -70,6 +72,15 @@ def name(request):
     ],
 )
 def test_public_checks(check):
+    check()
+
+
+@pytest.mark.parametrize(
+    "check",
+    search_checks("ladder", search_params={"sampler": "tpe"}),
+    ids=lambda check: check.__name__,
+)
+def test_public_checks_of_a_ladder_that_learns(check):
     check()
 
 
