@@ -3,11 +3,11 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,6 +16,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags, indexable
 
+from sklearn_iis._resize import ImageResizer
 from sklearn_iis._sklearn_compat import (
     BaseSearchCV,
     count_samples,
@@ -472,7 +473,131 @@ def split_budget(
     return [None if n is None else int(n) for n in budgets]
 
 
-def default_sizes(X: Any) -> list[int | tuple[int, int]]:
+def plan_sizes(
+    estimator: Any,
+    searched: Collection[str],
+    X: Any,
+    *,
+    sizes: Sequence[Any] | None,
+    size_param: str | None,
+    stage_params: dict[str, Any] | None,
+) -> tuple[str | None, list[Any], dict[str, list[Any]]]:
+    """Return what the stages differ by.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        What is searched.
+
+    searched : collection of str
+        The names of its hyperparameters.
+
+    X : array-like
+        The images.
+
+    sizes, size_param, stage_params
+        As in :class:`~sklearn_iis.IISSearchCV`.
+
+    Returns
+    -------
+    size_param : str or None
+        The parameter that the sizes are values of; None without sizes.
+
+    sizes : list
+        The size of each stage; None without sizes.
+
+    params : dict of str to list
+        Further parameters, with a value for each stage.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit each other, or the estimator.
+    """
+    stage_params = stage_params or {}
+    _check_stage_params(estimator, searched, stage_params)
+    size_param = _find_size_param(estimator, size_param)
+    params = {n: list(v) for n, v in stage_params.items() if n != size_param}
+    if size_param in stage_params:
+        if sizes is not None:
+            raise ValueError(f"stage_params has {size_param!r}, and so does sizes")
+        sizes = stage_params[size_param]
+    if size_param in searched:
+        if sizes is not None:
+            raise ValueError(
+                f"{size_param!r} cannot be searched and given sizes at once"
+            )
+        size_param = None
+    if sizes is not None:
+        of_stages = _check_sizes(sizes, size_param, estimator)
+    elif size_param is not None:
+        of_stages = default_sizes(X)
+    else:
+        of_stages = [None] * max(map(len, params.values()), default=1)
+    for name, values in params.items():
+        if len(values) != len(of_stages):
+            raise ValueError(
+                f"stage_params[{name!r}]={values} must have a value for each of "
+                f"{len(of_stages)} stages (sizes {of_stages})"
+            )
+    return size_param, of_stages, params
+
+
+def _check_stage_params(estimator, searched, stage_params):
+    """Raise an error if `stage_params` names what a stage cannot set."""
+    valid = estimator.get_params(deep=True)
+    for name, values in stage_params.items():
+        if name not in valid:
+            raise ValueError(
+                f"stage_params names {name!r}, which is no parameter of "
+                f"{type(estimator).__name__}; it has {sorted(valid)}"
+            )
+        if name in searched:
+            raise ValueError(f"{name!r} cannot be searched and in stage_params")
+        is_listed = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+        if isinstance(values, str | dict) or not is_listed or not len(values):
+            raise ValueError(
+                f"stage_params[{name!r}] must be a list of one value per stage, got "
+                f"{values!r}"
+            )
+
+
+def _find_size_param(estimator, size_param):
+    """Return the parameter that sizes are values of; None if there is none."""
+    valid = estimator.get_params(deep=True)
+    if size_param is not None:
+        if size_param not in valid:
+            raise ValueError(
+                f"size_param={size_param!r} is no parameter of "
+                f"{type(estimator).__name__}; it has {sorted(valid)}"
+            )
+        return size_param
+    found = [f"{n}__size" for n, v in valid.items() if isinstance(v, ImageResizer)]
+    if len(found) > 1:
+        raise ValueError(f"there are several sizes, choose a size_param of {found}")
+    return found[0] if found else None
+
+
+def _check_sizes(given, size_param, estimator):
+    """Return the sizes of the stages, none smaller than the one before it."""
+    if size_param is None:
+        raise ValueError(
+            f"sizes={given!r} need a parameter to be values of, and "
+            f"{type(estimator).__name__} has no ImageResizer: name it with size_param"
+        )
+    sizes = [tuple(s) if isinstance(s, list) else s for s in given]
+    if not sizes:
+        raise ValueError("sizes is empty: name one size a stage, or None")
+    sides = [size if isinstance(size, tuple) else (size, size) for size in sizes]
+    for before, after in pairwise(sides):
+        if any(b > a for b, a in zip(before, after, strict=True)):
+            raise ValueError(
+                f"sizes must not decrease from stage to stage, got {sizes}"
+            )
+    return sizes
+
+
+def default_sizes(X: Any) -> list[Any]:
     """Return a quarter, a half and all of the size of the images."""
     if not isinstance(X, np.ndarray) or X.ndim < 3:
         raise ValueError(

@@ -7,7 +7,6 @@ from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from numbers import Integral, Real
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 
 from sklearn_iis._files import workspace
-from sklearn_iis._plan import FitCall, Stage, StagePlan, default_sizes, split_budget
+from sklearn_iis._plan import FitCall, Stage, StagePlan, plan_sizes, split_budget
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._results import combine_results, metric_names, report_failures
 from sklearn_iis._sklearn_compat import (
@@ -33,16 +32,19 @@ from sklearn_iis._sklearn_compat import (
 from sklearn_iis.execution._averaging import (
     BestEstimators,
     check_averaging,
-    is_usable,
 )
 from sklearn_iis.execution._checkpoints import Checkpoints
 from sklearn_iis.execution._deadline import NothingFinishedError
 from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._evaluate import Fidelity
 from sklearn_iis.execution._executors import Executor, running_executor
-from sklearn_iis.execution._inheritance import Heirs, Inheritance, check_heirs
+from sklearn_iis.execution._inheritance import (
+    Heirs,
+    Inheritance,
+    Promotable,
+    check_heirs,
+)
 from sklearn_iis.execution._progress import StageProgress
-from sklearn_iis.execution._record import Row
 from sklearn_iis.searches import SEARCHES, Sampler, Search, get_search
 from sklearn_iis.searches._adapter import ForeignStage, check_adaptable, takes_callbacks
 from sklearn_iis.space import Candidate, SearchSpace, distinct
@@ -673,7 +675,7 @@ class IISSearchCV(BaseSearchCV):
         if run.inheritance is not None:
             listeners.append(run.heirs.end_climb)
         if run.inheritance is not None and len(stages) == 1:
-            listeners.append(_Promotable(run.heirs, self.n_promoted).add)
+            listeners.append(Promotable(run.heirs, self.n_promoted).add)
         return listeners
 
     def _add_results(self, run, search, space, promoted):
@@ -814,7 +816,14 @@ class IISSearchCV(BaseSearchCV):
 
     def _plan_stages(self, space, X):
         """Return the plan of the stages; raise an error if a budget is too small."""
-        size_param, sizes = self._make_sizes(space, X)
+        size_param, sizes, params = plan_sizes(
+            self.estimator,
+            space.names,
+            X,
+            sizes=self.sizes,
+            size_param=self.size_param,
+            stage_params=self.stage_params,
+        )
         make_search = get_search(self.search)
         crosses = getattr(make_search, "crosses_stages", False)
         factor = self._find_factor() if crosses else None
@@ -825,9 +834,7 @@ class IISSearchCV(BaseSearchCV):
                 f"n_iter={self.n_iter!r} means as many candidates as there is time "
                 "for: set a timeout, or a number of candidates"
             )
-        plan = StagePlan(
-            size_param, sizes, budgets, self._check_stage_params(sizes), crosses
-        )
+        plan = StagePlan(size_param, sizes, budgets, params, crosses)
         for stages in plan.steps:
             self._make_search(space, plan, stages)
         return plan
@@ -846,94 +853,6 @@ class IISSearchCV(BaseSearchCV):
             isinstance(self.search, type) and issubclass(self.search, Sampler)
         )
         return None if self.timeout is not None and is_unlimited else DEFAULT_N_ITER
-
-    def _check_stage_params(self, sizes):
-        """Return the further parameters of the stages, a list of values for each."""
-        stage_params = {
-            name: list(values)
-            for name, values in (self.stage_params or {}).items()
-            if name != self._find_size_param()
-        }
-        for name, values in stage_params.items():
-            if len(values) != len(sizes):
-                raise ValueError(
-                    f"stage_params[{name!r}]={values} must have a value for each of "
-                    f"{len(sizes)} stages (sizes {sizes})"
-                )
-        return stage_params
-
-    def _make_sizes(self, space, X):
-        """Return the parameter that the sizes are values of, and the sizes."""
-        param, given = self._find_size_param(), self.sizes
-        stage_params = self.stage_params or {}
-        self._check_names(stage_params, space)
-        if param in stage_params:
-            if given is not None:
-                raise ValueError(f"stage_params has {param!r}, and so does sizes")
-            given = stage_params[param]
-        if param in space.names:
-            if given is not None:
-                raise ValueError(
-                    f"{param!r} cannot be searched and given sizes at once"
-                )
-            param = None
-        if given is None and param is not None:
-            return param, default_sizes(X)
-        if given is None:
-            n_stages = max(map(len, stage_params.values()), default=1)
-            return None, [None] * n_stages
-        if param is None:
-            raise ValueError(
-                f"sizes={self.sizes!r} need a parameter to be values of, and "
-                f"{type(self.estimator).__name__} has no ImageResizer: name it with "
-                "size_param"
-            )
-        sizes = [tuple(s) if isinstance(s, list) else s for s in given]
-        if not sizes:
-            raise ValueError("sizes is empty: name one size a stage, or None")
-        sides = [size if isinstance(size, tuple) else (size, size) for size in sizes]
-        for before, after in pairwise(sides):
-            if any(b > a for b, a in zip(before, after, strict=True)):
-                raise ValueError(
-                    f"sizes must not decrease from stage to stage, got {sizes}"
-                )
-        return param, sizes
-
-    def _check_names(self, stage_params, space):
-        """Raise an error if `stage_params` names what a stage cannot set."""
-        valid = self.estimator.get_params(deep=True)
-        for name, values in stage_params.items():
-            if name not in valid:
-                raise ValueError(
-                    f"stage_params names {name!r}, which is no parameter of "
-                    f"{type(self.estimator).__name__}; it has {sorted(valid)}"
-                )
-            if name in space.names:
-                raise ValueError(f"{name!r} cannot be searched and in stage_params")
-            is_listed = hasattr(values, "__len__") and hasattr(values, "__getitem__")
-            if isinstance(values, str | dict) or not is_listed or not len(values):
-                raise ValueError(
-                    f"stage_params[{name!r}] must be a list of one value per stage, "
-                    f"got {values!r}"
-                )
-
-    def _find_size_param(self):
-        valid = self.estimator.get_params(deep=True)
-        if self.size_param is not None:
-            if self.size_param not in valid:
-                raise ValueError(
-                    f"size_param={self.size_param!r} is no parameter of "
-                    f"{type(self.estimator).__name__}; it has {sorted(valid)}"
-                )
-            return self.size_param
-        found = [
-            f"{name}__size"
-            for name, value in valid.items()
-            if isinstance(value, ImageResizer)
-        ]
-        if len(found) > 1:
-            raise ValueError(f"there are several sizes, choose a size_param of {found}")
-        return found[0] if found else None
 
     def _make_search(
         self, space, plan, stages, *, initial_candidates=(), random_state=None
@@ -1062,20 +981,3 @@ class _Run:
             rmtree(directory, ignore_errors=True)
             with suppress(OSError):  # of other searches there are some
                 os.rmdir(os.path.dirname(directory))
-
-
-@dataclass
-class _Promotable:
-    """The candidates of a stage that may be promoted when it ends: so far the best."""
-
-    heirs: Heirs
-    n_promoted: int
-    best: list[Row] = field(default_factory=list)
-
-    def add(self, row: Row) -> None:
-        """Take note of a row; keep its weights as long as it is among the best."""
-        if is_usable(row):
-            self.best.append(row)
-            self.best.sort(key=lambda row: (-row.score, row.number))
-            del self.best[self.n_promoted :]
-        self.heirs.keep(row.stage, self.best, row)

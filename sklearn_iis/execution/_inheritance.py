@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn.base import clone
 
+from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._record import Row, Task
 
@@ -156,3 +157,29 @@ class Heirs:
         """Remove what a candidate learned before a stage in which it is complete."""
         for stage in range(row.stage):
             self.files.discard(row.tasks[0].at(stage))
+
+
+@dataclass
+class Promotable:
+    """The candidates of a stage that may be promoted when it ends: so far the best.
+
+    Parameters
+    ----------
+    heirs : Heirs
+        Whose weights are kept.
+
+    n_promoted : int
+        How many are promoted.
+    """
+
+    heirs: Heirs
+    n_promoted: int
+    _best: list[Row] = field(init=False, default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Take note of a row; keep its weights as long as it is among the best."""
+        if is_usable(row):
+            self._best.append(row)
+            self._best.sort(key=lambda row: (-row.score, row.number))
+            del self._best[self.n_promoted :]
+        self.heirs.keep(row.stage, self._best, row)
