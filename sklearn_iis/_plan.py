@@ -102,10 +102,10 @@ class FitCall:
         samples = np.arange(self.n_samples)
         return self.n_samples / min(len(samples[train]) for train, _ in self.splits)
 
-    def begin_callbacks(self, n_stages: int) -> None:
+    def begin_callbacks(self, n_searches: int) -> None:
         """Tell scikit-learn's callbacks that the search begins."""
         self.callback_ctx = self.search._init_callback_context(
-            max_subtasks=n_stages + self.refits
+            max_subtasks=n_searches + self.refits
         )
         self.callback_ctx.call_on_fit_task_begin(**self._told)
 

@@ -517,7 +517,7 @@ class IISSearchCV(BaseSearchCV):
                 run.studies = self._open_studies(run, space)
                 run.kept = self._make_best_estimators(directory)
                 run.inheritance = self._make_inheritance(run)
-                call.begin_callbacks(plan.n_stages)
+                call.begin_callbacks(len(plan.steps))
                 self._forget()
                 self.n_splits_ = len(call.splits)
                 try:
