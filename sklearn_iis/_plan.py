@@ -448,7 +448,7 @@ def split_budget(
 ) -> list[int | None]:
     """Return the number of candidates of each stage; None if time is the budget.
 
-    They are like 3:2:1, or like 9:3:1 with a factor of 3.
+    They are like 3:2:1, or like 9:3:1 with a factor of 3, of which each is at least 1.
     """
     if n_iter is None:
         return [None] * n_stages
@@ -458,7 +458,8 @@ def split_budget(
         if factor is not None:
             parts = [factor**i for i in reversed(range(n_stages))]
         budgets: list[int | None] = []
-        counts = [int(n_iter) * part // sum(parts) for part in parts]
+        least = 0 if factor is None else 1
+        counts = [max(int(n_iter) * part // sum(parts), least) for part in parts]
         counts[0] += int(n_iter) - sum(counts)
         budgets += counts
     else:
