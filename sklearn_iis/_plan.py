@@ -103,10 +103,10 @@ class FitCall:
         samples = np.arange(self.n_samples)
         return self.n_samples / min(len(samples[train]) for train, _ in self.splits)
 
-    def begin_callbacks(self, n_stages: int) -> None:
+    def begin_callbacks(self, n_searches: int) -> None:
         """Tell scikit-learn's callbacks that the search begins."""
         self.callback_ctx = self.search._init_callback_context(
-            max_subtasks=n_stages + self.refits
+            max_subtasks=n_searches + self.refits
         )
         self.callback_ctx.call_on_fit_task_begin(**self._told)
 
@@ -449,7 +449,7 @@ def split_budget(
 ) -> list[int | None]:
     """Return the number of candidates of each stage; None if time is the budget.
 
-    They are like 3:2:1, or like 9:3:1 with a factor of 3.
+    They are like 3:2:1, or like 9:3:1 with a factor of 3, of which each is at least 1.
     """
     if n_iter is None:
         return [None] * n_stages
@@ -459,7 +459,8 @@ def split_budget(
         if factor is not None:
             parts = [factor**i for i in reversed(range(n_stages))]
         budgets: list[int | None] = []
-        counts = [int(n_iter) * part // sum(parts) for part in parts]
+        least = 0 if factor is None else 1
+        counts = [max(int(n_iter) * part // sum(parts), least) for part in parts]
         counts[0] += int(n_iter) - sum(counts)
         budgets += counts
     else:

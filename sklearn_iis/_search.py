@@ -510,7 +510,7 @@ class IISSearchCV(BaseSearchCV):
         plan = self._plan_stages(space, call.X)
         self._check_averaging(call)
         if self.inherit_weights:
-            check_heirs(self.estimator)
+            check_heirs(clone(self.estimator).set_params(**plan.fixed[0]))
             call.climbed = plan.fixed
         select_best = self._find_best_of_last if self.select == "last" else None
         with workspace() as directory:
@@ -519,7 +519,7 @@ class IISSearchCV(BaseSearchCV):
                 run.studies = self._open_studies(run, space)
                 run.kept = self._make_best_estimators(directory)
                 run.inheritance = self._make_inheritance(run)
-                call.begin_callbacks(plan.n_stages)
+                call.begin_callbacks(len(plan.steps))
                 self._forget()
                 self.n_splits_ = len(call.splits)
                 try:

@@ -197,3 +197,22 @@ def test_a_search_runs_one_stage_or_crosses_all():
     crossing = StagePlan("size", [1, 2, 3], [1] * 3, crosses=True)
     assert crossing.steps == [[0, 1, 2]]
     assert crossing.name(0, 1, 2) == "stages 0 to 2"
+
+
+@pytest.mark.parametrize(
+    ("n_iter", "factor", "expected"),
+    [
+        (39, 3, [27, 9, 3]),
+        (60, 3, [43, 13, 4]),
+        (12, 3, [9, 2, 1]),
+        (4, 3, [2, 1, 1]),
+        (7, 2, [4, 2, 1]),
+    ],
+)
+def test_budgets_of_a_ladder(n_iter, factor, expected):
+    assert split_budget(n_iter, 3, factor) == expected
+
+
+def test_a_ladder_needs_a_candidate_for_each_stage():
+    with pytest.raises(ValueError, match="n_iter=2 must give each of 3 stages"):
+        split_budget(2, 3, 3)

@@ -103,26 +103,35 @@ def test_the_time_may_suffice_for_the_number_of_candidates(clock):
 
 def test_each_stage_has_its_share(clock):
     """It ends within an evaluation of it, and what it does not need is for the next."""
-    settings = {"sizes": (1, 2, 4), "size_param": "size", "timeout": 30}
+    settings = {"sizes": (1, 1, 1), "size_param": "size", "timeout": 30}
     search = make_ticking(n_iter=(400, 400, 400), **settings).fit(X, y)
     assert np.bincount(search.cv_results_["stage"]).tolist() == [5, 5, 5]
     assert len(clock.begun) == 30
     clock.now = 0
-    search = make_ticking(n_iter=(2, 400, 400), **settings).fit(X, y)
-    # 4 s of the first stage; 26 s are left for the other two.
-    assert np.bincount(search.cv_results_["stage"]).tolist() == [2, 6, 6]
+    search = make_ticking(n_iter=(200, 400, 400), **settings).fit(X, y)
+    # 6 s of the first stage; 24 s are left for the other two.
+    assert np.bincount(search.cv_results_["stage"]).tolist() == [3, 6, 6]
     clock.now = 0
     search = make_ticking(n_iter=None, **settings).fit(X, y)
-    assert np.bincount(search.cv_results_["stage"]).tolist() == [5, 5, 5]
+    # 15 s of 30 s, 10 s of the other 15 s, and the rest: 3:2:1.
+    assert np.bincount(search.cv_results_["stage"]).tolist() == [7, 5, 2]
     clock.now = 0
     search = make_ticking(n_iter=(3, None, 2), **settings).fit(X, y)
     assert np.bincount(search.cv_results_["stage"]).tolist() == [3, 6, 2]
 
 
+def test_stages_share_the_time_by_what_they_cost(clock):
+    """1, 4 and 16 for images of such sizes: 30 s / 21, then 28 s * 4 / 20."""
+    search = make_ticking(
+        n_iter=(400, 400, 400), sizes=(1, 2, 4), size_param="size", timeout=30
+    ).fit(X, y)
+    assert np.bincount(search.cv_results_["stage"]).tolist() == [1, 3, 11]
+
+
 def test_many_splits_do_not_starve_the_next_stage(clock):
     """The evaluations that are left over are not handed out."""
     search = make_ticking(
-        n_iter=(400, 400), sizes=(1, 2), size_param="size", cv=5, timeout=20
+        n_iter=(400, 400), sizes=(1, 1), size_param="size", cv=5, timeout=20
     ).fit(X, y)
     assert np.bincount(search.cv_results_["stage"]).tolist() == [2, 2]
     assert clock.now == 20

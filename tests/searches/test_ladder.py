@@ -189,6 +189,20 @@ def test_it_promotes_as_soon_as_three_are_done(submitted):
     assert submitted[3].codes == best.codes
 
 
+def test_callbacks_hear_of_one_search_and_the_last_fit(monkeypatch):
+    asked = []
+    begin = IISSearchCV._init_callback_context
+
+    def spy(self, *args, **settings):
+        asked.append(settings["max_subtasks"])
+        return begin(self, *args, **settings)
+
+    monkeypatch.setattr(IISSearchCV, "_init_callback_context", spy)
+    for search, refit in [("ladder", True), ("ladder", False), ("random", True)]:
+        fit(search=search, refit=refit, n_iter=(3, 1, 1))
+    assert asked == [2, 1, 4]
+
+
 def test_rows_are_in_the_order_of_stage_and_submission(submitted):
     results = fit().cv_results_
     ordered = sorted(submitted, key=lambda row: (row.stage, row.number))
@@ -491,7 +505,7 @@ def test_a_sampler_is_told_the_scores_of_one_stage(n_brackets):
     used = [sampler for sampler in Told.made if sampler.expected]
     assert len(used) == n_brackets
     assert all(sampler.note == "x" for sampler in used)
-    for stage, sampler in zip(search.stages_, used, strict=True):
+    for stage, sampler in zip(search.stages_[:n_brackets], used, strict=True):
         expected = zip(
             candidates_of_stage(stage),
             stage.cv_results_["mean_test_score"],
