@@ -68,8 +68,11 @@ def test_experiments_of_the_paper(name, sizes):
     assert arms["IIS"] == Arm(sizes, (750, 500, 250))
     assert arms["narrowing"] == Arm((sizes[-1],) * 3, (750, 500, 250))
     assert not paper_classifier(**experiment.network).batch_norm
-    # Five arms for all searches, and smaller sizes alone for random search; and 200 px.
-    assert len(experiment.jobs()) == 3 * (5 * 5 + 2 + (name == "ckplus"))
+    inheriting = arms["IIS with inherited weights"]
+    assert inheriting.sizes == sizes
+    assert inheriting.settings["stage_params"]["cnn__max_epochs"] == (200, 67, 67)
+    # Eight arms for all searches, and smaller sizes alone for random search; and 200 px.
+    assert len(experiment.jobs()) == 3 * (8 * 5 + 2 + (name == "ckplus"))
     assert experiment.largest_size == (200 if name == "ckplus" else sizes[-1])
     json.dumps(experiment.describe())
 

@@ -1,6 +1,7 @@
 """The experiments: data, network, space, sizes, budgets, arms, searches, repeats."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,6 +139,34 @@ def compare(sizes, n_iter, further_sizes=()):
     }
 
 
+def grow(sizes, n_iter, max_epochs):
+    """Return the arms that tell what inherited weights are worth.
+
+    Weights can be inherited if the features are averaged, so that the others do that as
+    well. A network that inherits trains a third of the epochs.
+    """
+
+    def average(n_stages, **params):
+        return {"cnn__pooling": ("average",) * n_stages, **params}
+
+    n_stages, total = len(sizes), sum(n_iter)
+    epochs = (max_epochs, *[math.ceil(max_epochs / 3)] * (n_stages - 1))
+    return {
+        "full size, average pooling": Arm(
+            sizes[-1:], (total,), {"stage_params": average(1)}
+        ),
+        "IIS, average pooling": Arm(sizes, n_iter, {"stage_params": average(n_stages)}),
+        "IIS with inherited weights": Arm(
+            sizes,
+            n_iter,
+            {
+                "inherit_weights": True,
+                "stage_params": average(n_stages, cnn__max_epochs=epochs),
+            },
+        ),
+    }
+
+
 def compare_rules(sizes, n_iter, wide):
     """Return an arm for each way to hand over: one setting changed at a time."""
     settings = {
@@ -196,7 +225,7 @@ def publish(data, sizes, n_iter, further_sizes=()):
         data=data,
         space=make_space(5, 128, [64, 128, 256, 512]),
         network={"max_epochs": 200},
-        arms=compare(sizes, n_iter, further_sizes),
+        arms=compare(sizes, n_iter, further_sizes) | grow(sizes, n_iter, 200),
         searches=SEARCHES,
         n_repeats=3,
     )
@@ -217,6 +246,14 @@ EXPERIMENTS = {
         space=make_small_space(32),
         arms=compare((16, 32, 64), (18, 12, 6)),
         searches=("random", "tpe", "genetic"),
+        n_repeats=3,
+        **SMALL,
+    ),
+    "growing-flowers12": Experiment(
+        data="flowers12",
+        space=make_small_space(32),
+        arms=grow((16, 32, 64), (18, 12, 6), 15),
+        searches=("random", "tpe"),
         n_repeats=3,
         **SMALL,
     ),
