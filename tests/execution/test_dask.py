@@ -471,7 +471,7 @@ def test_an_array_stays_as_it_is(order, executor, tmp_path):
     """But for being read only."""
     job = large_job(np.array(LARGE, order=order))
     handle = executor.share(job, str(tmp_path))
-    X = handle.future.result().load().X
+    X = handle.future.result().load().fidelities[0].X
     np.testing.assert_array_equal(X, LARGE)
     assert X.flags[f"{order}_CONTIGUOUS"]
     assert not X.flags.writeable
@@ -510,7 +510,7 @@ def test_only_workers_of_the_search_get_the_job(client_of_two, tmp_path):
 def test_what_is_no_plain_array_goes_with_the_job(X, executor, sent, tmp_path):
     handle = executor.share(large_job(X[:1000]), str(tmp_path))
     loaded = handle.future.result().load()
-    assert type(loaded.X) is type(X)
+    assert type(loaded.fidelities[0].X) is type(X)
     assert sent == []
 
 
