@@ -55,11 +55,12 @@ class StageLadderSearchCV(Search):
 
     Sizes are watched while the search goes on, by the candidates that were evaluated at
     two of them. If their ranks do not agree (Kendall's tau is not above 0, by at least
-    5 candidates), twice as many or so are promoted; by at least 10, or if the smaller
-    size is hardly cheaper and time is the budget, it is left out: candidates begin at
-    the next one, and train at the smaller one only to inherit its weights. If the
-    scores at the larger one are lower, by more than their standard error, none is
-    promoted to it any more. `verdict_` says so.
+    5 candidates), one of `(factor + 1) / 2` is promoted. If they contradict each other
+    (tau is below 0 by its standard deviation among random ranks, by at least 10), or if
+    the smaller size is hardly cheaper and time is the budget, it is left out:
+    candidates begin at the next one, and train at the smaller one only to inherit its
+    weights. If the scores at the larger one are lower, by more than their standard
+    error, none is promoted to it any more. `verdict_` says so.
 
     Parameters
     ----------
@@ -336,7 +337,11 @@ class _Ladder:
             return 1
         if agreement.kendall_tau > 0 or math.isnan(agreement.kendall_tau):
             return factor
-        return 1 if agreement.n_candidates >= MIN_LEFT_OUT else (factor + 1) / 2
+        is_contrary = (
+            agreement.n_candidates >= MIN_LEFT_OUT
+            and agreement.kendall_tau <= -_tau_error(agreement.n_candidates)
+        )
+        return 1 if is_contrary else (factor + 1) / 2
 
     def _pays(self, stage):
         """Return whether the next size is worth a promotion."""
@@ -426,6 +431,12 @@ class _Ladder:
             for row in self.complete[stage].values():
                 self.streams[stage].tell(row)
         return self.streams[stage]
+
+
+def _tau_error(n_candidates):
+    """Return the standard deviation of Kendall's tau among random ranks."""
+    n = n_candidates
+    return math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))
 
 
 def _make_tpe(space, **settings):
