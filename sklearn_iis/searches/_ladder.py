@@ -24,7 +24,8 @@ from sklearn_iis.space import SearchSpace, as_key
 MIN_DOUBTED = 5
 MIN_LEFT_OUT = 10
 
-# A stage is left out if one with the next size costs less than so many times as much.
+# A stage is left out if an evaluation that begins in the next one costs less than so
+# many times as much.
 MIN_COST_RATIO = 1.25
 
 # Candidates next to be promoted, whose weights are kept.
@@ -57,7 +58,7 @@ class StageLadderSearchCV(Search):
     two of them. If their ranks do not agree (Kendall's tau is not above 0, by at least
     5 candidates), one of `(factor + 1) / 2` is promoted. If they contradict each other
     (tau is below 0 by its standard deviation among random ranks, by at least 10), or if
-    the smaller size is hardly cheaper and time is the budget, it is left out:
+    to stop there hardly saves anything and time is the budget, it is left out:
     candidates begin at the next one, and train at the smaller one only to inherit its
     weights. If the scores at the larger one are lower, by more than their standard
     error, none is promoted to it any more. `verdict_` says so.
@@ -332,8 +333,10 @@ class _Ladder:
         agreement, factor = self.agreements.get(stage), self.search.factor
         if agreement is None or agreement.n_candidates < MIN_DOUBTED:
             return factor
-        is_timed = None in self.budgets.values()
-        if is_timed and agreement.cost_ratio < MIN_COST_RATIO:
+        # Who inherits weights trains in the smaller size as well.
+        trains_below = self.scheduler.job.inheritance is not None
+        cost_ratio = agreement.cost_ratio + trains_below
+        if None in self.budgets.values() and cost_ratio < MIN_COST_RATIO:
             return 1
         if agreement.kendall_tau > 0 or math.isnan(agreement.kendall_tau):
             return factor
