@@ -86,7 +86,7 @@ class Agreement(NamedTuple):
     cost_ratio: float
 
 
-def compare_stages(before: Sequence[Row], after: Sequence[Row]) -> Agreement:
+def compare_rows(before: Sequence[Row], after: Sequence[Row]) -> Agreement:
     """Compare the rows of the same candidates in two stages."""
     return compare_scores(
         *([row.score for row in rows] for rows in (before, after)),
@@ -117,8 +117,35 @@ def compare_scores(
     )
 
 
+def predict_gain(
+    before: Sequence[Row], after: Sequence[Row], scores: Sequence[float]
+) -> tuple[float, float]:
+    """Return what an average candidate gains in a later stage, and its standard error.
+
+    Those that were promoted are the best, also by chance, and would fall back at the
+    same size. So the gain is that of a line fitted to their scores, at the mean of all.
+
+    Parameters
+    ----------
+    before, after : sequence of Row
+        Those that were evaluated in both stages.
+
+    scores : sequence of float
+        All of the earlier stage.
+    """
+    x, y = (np.array([row.score for row in rows]) for rows in (before, after))
+    mean, spread = float(np.mean(scores)), float(((x - x.mean()) ** 2).sum())
+    if len(x) < 3 or spread == 0:
+        return math.nan, math.nan
+    slope = float(((x - x.mean()) * y).sum()) / spread
+    line = y.mean() + slope * (x - x.mean())
+    variance = float(((y - line) ** 2).sum()) / (len(x) - 2)
+    error = math.sqrt(variance * (1 / len(x) + (mean - x.mean()) ** 2 / spread))
+    return float(y.mean() + slope * (mean - x.mean()) - mean), error
+
+
 def _seconds(row):
-    return sum(record.fit_time + record.score_time for record in row.in_order)
+    return sum(record.own_fit_time + record.score_time for record in row.in_order)
 
 
 def rank(scores: np.ndarray, behind: np.ndarray | None = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -522,12 +522,10 @@ class IISSearchCV(BaseSearchCV):
                 call.begin_callbacks(len(plan.steps))
                 self._forget()
                 self.n_splits_ = len(call.splits)
-                try:
+                with self._delivering_best(run, select_best):
                     self._run_stages(run, space)
-                except KeyboardInterrupt:
-                    self._deliver_best(run, select_best)
-                    raise
-            call.finish(select_best, None if self._fits_at_last else run.kept)
+            with self._delivering_best(run, select_best):
+                call.finish(select_best, None if self._fits_at_last else run.kept)
             run.remove_weights()
         return self
 
@@ -558,7 +556,7 @@ class IISSearchCV(BaseSearchCV):
             directory,
             self.n_averaged or 1,
             last_only=self.select == "last" and not callable(self.refit),
-            keeps_all=callable(self.refit),
+            keeps_all=callable(self.refit) and self.n_averaged is not None,
         )
 
     def _make_inheritance(self, run):
@@ -574,14 +572,19 @@ class IISSearchCV(BaseSearchCV):
             os.mkdir(directory)
         return Inheritance(EstimatorFiles(directory), run.plan.n_stages)
 
-    def _deliver_best(self, run, select_best):
-        """Set what is known of the best candidate when `fit` is interrupted."""
-        with suppress(Exception):  # the interrupt is to be told
-            self._check_metrics()  # the stage did not come to its end
-            if run.kept is None:
-                run.call.select_best(select_best)
-            else:
-                run.call.deliver_best(select_best, run.kept)
+    @contextmanager
+    def _delivering_best(self, run, select_best):
+        """Set what is known of the best candidate if `fit` is interrupted."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            with suppress(Exception):  # the interrupt is to be told
+                self._check_metrics()  # the stage did not come to its end
+                if run.kept is None:
+                    run.call.select_best(select_best)
+                else:
+                    run.call.deliver_best(select_best, run.kept)
+            raise
 
     @property
     def _fits_at_last(self):
@@ -907,7 +910,12 @@ class IISSearchCV(BaseSearchCV):
             or any(n == name or n.startswith(f"{name}__") for n in space.names)
         ):
             return X
-        return clone(resizer).set_params(size=size).fit_transform(X)
+        own = {
+            param.removeprefix(f"{name}__"): value
+            for param, value in plan.fixed[stage].items()
+            if param.startswith(f"{name}__")
+        }
+        return clone(resizer).set_params(**own).fit_transform(X)
 
     def _check_metrics(self):
         metrics = metric_names(self.cv_results_)

@@ -241,19 +241,23 @@ class _Evaluation:
         if job.recorder is not None:
             job.recorder.drop(self.task)  # what a first attempt has begun
             monitor = job.recorder.begin(self.task)
-        time_left = self.time_left()
         limit = math.inf if job.trial_timeout is None else job.trial_timeout
-        monitor.limit(min(limit, time_left))
         start = time.perf_counter()
 
+        def begin_stage():
+            if job.inheritance is not None:
+                record.climb_time = time.perf_counter() - start
+            monitor.limit(min(limit, self.time_left()))
+
         def is_excused():
-            return monitor.late or monitor.error or record.fit_time > limit
+            return monitor.late or monitor.error or record.own_fit_time > limit
 
         with self._failures(record, is_excused):
             try:
                 with monitored(monitor):
                     with monitor.not_pruning():
-                        learned = self._fit_below(devices)
+                        learned = self._fit_below(devices, begin_stage)
+                    begin_stage()
                     estimator = self._fit_last(estimator, learned, devices, data)
             finally:
                 record.fit_time = time.perf_counter() - start
@@ -261,7 +265,7 @@ class _Evaluation:
                 record.pruned = monitor.stopped
         if monitor.error is not None:
             raise monitor.error
-        if record.fit_time > limit or (monitor.late and limit <= time_left):
+        if record.own_fit_time > limit or (monitor.late and self.time_left() > 0):
             self._exceed(record, limit)
         elif monitor.late:
             record.error, record.unfinished = None, True
@@ -271,7 +275,7 @@ class _Evaluation:
         """Have the record tell that the fit took too long."""
         # Where in the training it happened is of no interest.
         message = (
-            f"the fit took {record.fit_time:.3g} seconds, more than "
+            f"the fit took {record.own_fit_time:.3g} seconds, more than "
             f"trial_timeout={limit}"
         )
         record.time_limit, record.error = limit, f"TimeoutError: {message}"
@@ -282,7 +286,7 @@ class _Evaluation:
     def _device(self):
         return None if self.slot is None else self.slot.device
 
-    def _fit_below(self, devices):
+    def _fit_below(self, devices, begin_stage):
         """Return what the candidate has learned in the stages before, if it inherits.
 
         Training that is not in a file any more is done again.
@@ -298,6 +302,7 @@ class _Evaluation:
             else:
                 learned = inherit(learned, self.job.fidelities[stage].fixed)
             data = self._select_training(learned, stage)
+            begin_stage()
             with without_callbacks(learned):
                 self._fit_once(learned, devices, *data)
         return learned

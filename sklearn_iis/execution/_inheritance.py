@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._estimator_files import EstimatorFiles
@@ -18,15 +19,17 @@ WEIGHTS = "weights"
 def find_heirs(estimator: Any) -> list[str]:
     """Return the parameters `warm_start` of the parts that can inherit weights.
 
-    That is an estimator itself, or any step of it, with an attribute `inherits_weights`
-    that is true, such as :class:`~sklearn_iis.CNNClassifier` has.
+    That is an estimator itself, or a step of a pipeline, with an attribute
+    `inherits_weights` that is true, such as :class:`~sklearn_iis.CNNClassifier` has.
+    Others that hold one clone it, and what it has learned is lost.
     """
-    parts = {"": estimator} | estimator.get_params(deep=True)
-    return [
-        f"{name}__warm_start".removeprefix("__")
-        for name, part in parts.items()
-        if getattr(part, "inherits_weights", False) is True
-    ]
+    if isinstance(estimator, Pipeline):
+        return [
+            f"{name}__{param}"
+            for name, step in estimator.steps
+            for param in find_heirs(step)
+        ]
+    return ["warm_start"] if getattr(estimator, "inherits_weights", False) else []
 
 
 def check_heirs(estimator: Any) -> None:

@@ -54,6 +54,8 @@ class Record:
     # Seconds; scoring is that of the test data.
     fit_time: float = 0.0
     score_time: float = 0.0
+    # Those of the fit that went into stages before, if weights are inherited.
+    climb_time: float = 0.0
     # The traceback of what failed.
     error: str | None = None
     # Whether the pruner stopped the fit.
@@ -64,6 +66,11 @@ class Record:
     time_limit: float | None = None
     # Whether it was given up at the deadline; such a record is not kept.
     unfinished: bool = False
+
+    @property
+    def own_fit_time(self) -> float:
+        """The seconds of the fit in the stage of the evaluation."""
+        return self.fit_time - self.climb_time
 
     @property
     def guide(self) -> float:

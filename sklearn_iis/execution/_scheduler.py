@@ -260,7 +260,7 @@ class Scheduler:
             return
         row.records[task.split] = record
         if record.error is None:
-            self.deadline.note(row.stage, record.fit_time)
+            self.deadline.note(row.stage, record.own_fit_time)
         if row.is_complete:
             self.deadline.has_result = True
             self._complete.append(row)

@@ -538,13 +538,6 @@ class Evaluator:
             for codes in candidates:
                 checkpoints.discard(codes)
 
-    def keep_weights(
-        self, stage: int, rows: Iterable[Row], new: Row | None = None
-    ) -> None:
-        """Keep what some candidates learned in a stage, and drop that of others."""
-        if self.heirs is not None:
-            self.heirs.keep(stage, rows, new)
-
     def open_stream(
         self, sampler: Sampler, random_state: np.random.RandomState
     ) -> "Stream":

@@ -12,21 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sklearn_iis._results import Agreement, compare_stages
 from sklearn_iis._sklearn_compat import Interval, StrOptions
 from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._record import Row
 from sklearn_iis.searches._base import Evaluator, Sampler, Search
+from sklearn_iis.searches._verdict import Verdict, judge
 from sklearn_iis.space import SearchSpace, as_key
-
-# Candidates evaluated in two stages before these are said not to agree, and before the
-# smaller size is left out.
-MIN_DOUBTED = 5
-MIN_LEFT_OUT = 10
-
-# A stage is left out if an evaluation that begins in the next one costs less than so
-# many times as much.
-MIN_COST_RATIO = 1.25
 
 # Candidates next to be promoted, whose weights are kept.
 N_NEXT = 8
@@ -55,13 +46,14 @@ class StageLadderSearchCV(Search):
     round follows another as long as there is a budget.
 
     Sizes are watched while the search goes on, by the candidates that were evaluated at
-    two of them. If their ranks do not agree (Kendall's tau is not above 0, by at least
-    5 candidates), one of `(factor + 1) / 2` is promoted. If they contradict each other
-    (tau is below 0 by its standard deviation among random ranks, by at least 10), or if
-    to stop there hardly saves anything and time is the budget, it is left out:
-    candidates begin at the next one, and train at the smaller one only to inherit its
-    weights. If the scores at the larger one are lower, by more than their standard
-    error, none is promoted to it any more. `verdict_` says so.
+    two of them, once there are 10. If their ranks contradict each other (Kendall's tau
+    is below 0, one-sided p < .05), the smaller size is left out: candidates begin at
+    the next one, and train at the smaller one only to inherit its weights. If the ranks
+    do not agree (tau is not above 0), one of `(factor + 1) / 2` is promoted. If scores
+    at the larger size are lower (p < .05, corrected for that the best are promoted),
+    only one of `factor ** 2` is. Without inherited weights, and with time as the
+    budget, the smaller size is left out as well if it is hardly cheaper. `verdict_`
+    says so.
 
     Parameters
     ----------
@@ -178,7 +170,7 @@ class StageLadderSearchCV(Search):
         try:
             ladder.run()
         finally:
-            self._verdicts = [ladder.verdict(stage) for stage in ladder.stages]
+            self._verdicts = [ladder.judge(stage).text for stage in ladder.stages]
         if ladder.is_exhausted and None not in self.budgets:
             warnings.warn(
                 f"n_iter={self.n_iter} candidates are asked for, but no more than "
@@ -226,7 +218,11 @@ class _Ladder:
         self.complete: dict[int, dict[Any, Row]] = {s: {} for s in self.stages}
         self.n_rows = dict.fromkeys(self.stages, 0)
         self.promoted: set[tuple[int, Any]] = set()
-        self.agreements: dict[int, Agreement] = {}
+        # Those that are evaluated in the next stage right now.
+        self.climbing: dict[int, dict[Any, Row]] = {s: {} for s in self.stages}
+        # The usable rows of those that were evaluated in the next stage as well.
+        self.pairs: dict[int, list[tuple[Row, Row]]] = {s: [] for s in self.stages}
+        self.verdicts: dict[int, Verdict] = {}
         self.streams: dict[int, Any] = {}
         self.brackets: dict[Any, int] = {}
         # Whether the space holds no more candidates than were begun.
@@ -252,23 +248,31 @@ class _Ladder:
         self.complete[stage][key] = row
         if stage in self.streams:
             self.streams[stage].tell(row)
-        below = stage - 1
-        if key in self.complete.get(below, {}):
-            self.agreements[below] = compare_stages(
-                *(self._list_common(s, below) for s in (below, stage))
-            )
-        for other in self.stages[:-1]:
-            if other in (stage, below):
-                new = row if other == stage else None
-                self.evaluate.keep_weights(other, self._list_heirs(other), new)
+        self._note_climb(row, key)
+        if self.evaluate.heirs is not None:
+            for other in self.stages[:-1]:
+                if other in (stage, stage - 1):
+                    new = row if other == stage else None
+                    self.evaluate.heirs.keep(other, self._list_heirs(other), new)
+
+    def _note_climb(self, row, key):
+        """Learn from a candidate that has come from the stage before."""
+        below = row.stage - 1
+        if below not in self.climbing:
+            return
+        self.climbing[below].pop(key, None)
+        before = self.complete[below].get(key)
+        if before is not None and is_usable(before) and is_usable(row):
+            self.pairs[below].append((before, row))
+            self.verdicts.pop(below, None)
 
     def promote(self) -> Row | None:
         """Return the row of a candidate that is promoted; None if there is none."""
         for stage in reversed(self.stages[:-1]):
-            if not self._has_room(stage + 1) or not self._pays(stage):
+            if not self._has_room(stage + 1):
                 continue
             for ranked in self._list_rungs(stage):
-                n_top = math.floor(len(ranked) / self._factor(stage))
+                n_top = math.floor(len(ranked) / self.judge(stage).factor)
                 row = next(self._list_next(ranked[:n_top]), None)
                 if row is not None:
                     return self._climb(row)
@@ -283,7 +287,8 @@ class _Ladder:
             )
             if under_way:
                 return None
-            if self._has_room(stage + 1) and self._pays(stage):
+            pays = self.judge(stage).factor <= self.search.factor
+            if pays and self._has_room(stage + 1):
                 rest = (self._list_next(ranked) for ranked in self._list_rungs(stage))
                 found = sorted((row for rows in rest for row in rows), key=_order)
                 if found:
@@ -296,7 +301,7 @@ class _Ladder:
         if bracket is None:
             return None
         stage = self.stages[bracket]
-        while stage < self.stages[-1] and self._factor(stage) == 1:
+        while stage < self.stages[-1] and self.judge(stage).is_left_out:
             stage += 1
         if not self._has_room(stage):
             return None
@@ -309,51 +314,23 @@ class _Ladder:
         self.evaluate.register(row)
         return row
 
-    def verdict(self, stage: int) -> str:
-        """Return what was found of a stage."""
-        agreement = self.agreements.get(stage)
-        if agreement is None:
-            return "used"
-        if not self._pays(stage):
-            return "no more were promoted: the scores at the next size are lower"
-        factor = self._factor(stage)
-        if factor == 1 and agreement.kendall_tau > 0:
-            return "left out: the next size costs hardly more"
-        if factor < self.search.factor:
-            done = "left out" if factor == 1 else "more were promoted"
-            return f"{done}: its ranks do not agree with those at the next size"
-        return "used"
+    def judge(self, stage: int) -> Verdict:
+        """Return what is done about a stage."""
+        if stage not in self.verdicts:
+            rows = self.complete[stage].values()
+            # Who inherits weights trains at the smaller size as well.
+            inherits = self.scheduler.job.inheritance is not None
+            self.verdicts[stage] = judge(
+                self.pairs[stage],
+                [row.score for row in rows if is_usable(row)],
+                self.search.factor,
+                compares_cost=None in self.budgets.values() and not inherits,
+            )
+        return self.verdicts[stage]
 
     def _has_room(self, stage):
         budget = self.budgets[stage]
         return budget is None or self.n_rows[stage] < budget
-
-    def _factor(self, stage):
-        """Return one of how many candidates is promoted: 1 if the stage is left out."""
-        agreement, factor = self.agreements.get(stage), self.search.factor
-        if agreement is None or agreement.n_candidates < MIN_DOUBTED:
-            return factor
-        # Who inherits weights trains in the smaller size as well.
-        trains_below = self.scheduler.job.inheritance is not None
-        cost_ratio = agreement.cost_ratio + trains_below
-        if None in self.budgets.values() and cost_ratio < MIN_COST_RATIO:
-            return 1
-        if agreement.kendall_tau > 0 or math.isnan(agreement.kendall_tau):
-            return factor
-        is_contrary = (
-            agreement.n_candidates >= MIN_LEFT_OUT
-            and agreement.kendall_tau <= -_tau_error(agreement.n_candidates)
-        )
-        return 1 if is_contrary else (factor + 1) / 2
-
-    def _pays(self, stage):
-        """Return whether the next size is worth a promotion."""
-        agreement = self.agreements.get(stage)
-        return (
-            agreement is None
-            or agreement.n_candidates < MIN_DOUBTED
-            or agreement.gain + agreement.gain_error >= 0
-        )
 
     def _list_rungs(self, stage):
         return [rows for (_, s), rows in self.ranked.items() if s == stage]
@@ -373,33 +350,17 @@ class _Ladder:
         room = 0 if budget is None else budget - self.n_rows[stage + 1]
         for ranked in self._list_rungs(stage):
             if budget is None:
-                n_top = math.floor(len(ranked) / self._factor(stage))
+                n_top = math.floor(len(ranked) / self.judge(stage).factor)
                 heirs += self._list_next(ranked[: n_top + N_NEXT])
             else:
                 heirs += islice(self._list_next(ranked), room)
-        # Also those that train in the next stage right now.
-        for row in self.complete[stage].values():
-            key = as_key(row.codes)
-            if (stage, key) in self.promoted and key not in self.complete[stage + 1]:
-                heirs.append(row)
-        return heirs
-
-    def _list_common(self, stage, below):
-        """Return the rows of a stage whose candidates were evaluated in two stages."""
-        rows = self.complete[stage]
-        keys = self.complete[below].keys() & self.complete[below + 1].keys()
-        usable = [
-            key
-            for key in self.complete[below]
-            if key in keys
-            and is_usable(self.complete[below][key])
-            and is_usable(self.complete[below + 1][key])
-        ]
-        return [rows[key] for key in usable]
+        return [*heirs, *self.climbing[stage].values()]
 
     def _climb(self, row):
         """Return the row of a candidate in the next stage."""
-        self.promoted.add((row.stage, as_key(row.codes)))
+        key = as_key(row.codes)
+        self.promoted.add((row.stage, key))
+        self.climbing[row.stage][key] = row
         return self._make_row(row.codes, row.stage + 1)
 
     def _make_row(self, codes, stage):
@@ -434,12 +395,6 @@ class _Ladder:
             for row in self.complete[stage].values():
                 self.streams[stage].tell(row)
         return self.streams[stage]
-
-
-def _tau_error(n_candidates):
-    """Return the standard deviation of Kendall's tau among random ranks."""
-    n = n_candidates
-    return math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))
 
 
 def _make_tpe(space, **settings):

@@ -373,7 +373,8 @@ def _check_attributes(attributes: dict[str, Any]) -> None:
         _check(bool(values) and all(map(_is_score, values)), name, scores)
     seconds = attributes.get("seconds")
     is_times = isinstance(seconds, dict) and all(
-        _is_number(seconds.get(name)) for name in ("fit", "score")
+        _is_number(seconds.get(name, default))
+        for name, default in (("fit", None), ("score", None), ("climb", 0.0))
     )
     _check(is_times, "seconds", seconds)
     error = attributes.get("error", "")
@@ -392,7 +393,11 @@ def read_codes(trial: FrozenTrial) -> Candidate:
 def to_attributes(record: Record) -> dict[str, Any]:
     """Return a record as user attributes of a trial, but for its state."""
     attributes: dict[str, Any] = {
-        "seconds": {"fit": record.fit_time, "score": record.score_time},
+        "seconds": {
+            "fit": record.fit_time,
+            "score": record.score_time,
+            **({"climb": record.climb_time} if record.climb_time else {}),
+        },
     }
     if record.train_scores is not None:
         attributes["train_scores"] = to_json(record.train_scores)
@@ -423,6 +428,7 @@ def to_record(trial: FrozenTrial) -> Record:
         started=0.0 if started is None else started.timestamp(),
         fit_time=attributes["seconds"]["fit"],
         score_time=attributes["seconds"]["score"],
+        climb_time=attributes["seconds"].get("climb", 0.0),
         error=None if error is None else shorten_error(error),
         pruned=attributes.get("pruned", False),
         time_limit=attributes.get("time_limit"),

@@ -163,7 +163,8 @@ class SearchStudies:
         """
         if self.storage.file is None:
             return None
-        name = digest([self.name, self.fingerprint, self.sizes])
+        # Not the sizes: another call may add some.
+        name = digest([self.name, self.fingerprint])
         folder = f"{self.storage.file}.weights"
         path = os.path.join(folder, name)
         # Whoever can write to the folder can put another directory in its place.
