@@ -122,7 +122,7 @@ REFERENCE = "tpe, size too"
 LADDER = {
     "search": "ladder",
     "inherit_weights": True,
-    "stage_params": {"cnn__max_epochs": (30, 10, 10)},
+    "stage_params": {"cnn__max_epochs": (10, 30, 10)},
 }
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the time, at which the table tells errors
 NOTHING = 1.0  # the error of an arm that has nothing to deliver yet

@@ -71,7 +71,7 @@ def test_experiments_of_the_paper(name, sizes):
     inheriting = arms["IIS with inherited weights"]
     assert inheriting.sizes == sizes
     assert inheriting.settings["stage_params"]["cnn__max_epochs"] == (200, 67, 67)
-    # Eight arms for all searches, and smaller sizes alone for random search; and 200 px.
+    # Eight arms for all searches, smaller sizes alone for random search, and 200 px.
     assert len(experiment.jobs()) == 3 * (8 * 5 + 2 + (name == "ckplus"))
     assert experiment.largest_size == (200 if name == "ckplus" else sizes[-1])
     json.dumps(experiment.describe())

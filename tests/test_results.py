@@ -5,8 +5,8 @@ from sklearn.model_selection import RandomizedSearchCV
 
 from sklearn_iis import IISSearchCV
 from sklearn_iis._results import (
+    compare_rows,
     compare_scores,
-    compare_stages,
     make_results,
     metric_names,
     rank,
@@ -206,5 +206,5 @@ def test_rows_are_compared_by_their_means_and_sums():
     before = [make_row([0.0, 0.2], 1.0), make_row([0.4, 0.6], 3.0)]
     after = [make_row([1.0, 1.2], 5.0), make_row([0.0, 0.2], 11.0)]
     expected = compare_scores([0.1, 0.5], [1.1, 0.1], [4.0, 8.0], [12.0, 24.0])
-    assert compare_stages(before, after) == pytest.approx(expected)
+    assert compare_rows(before, after) == pytest.approx(expected)
     assert expected.cost_ratio == 3

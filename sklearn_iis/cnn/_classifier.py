@@ -27,7 +27,14 @@ from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import explain_errors, load_model, save_model
 from sklearn_iis.cnn._optimizers import list_params
 from sklearn_iis.cnn._schedule import SCHEDULES
-from sklearn_iis.cnn._training import Images, Training, hash_labels, make_net
+from sklearn_iis.cnn._training import (
+    Images,
+    Parts,
+    Training,
+    hash_labels,
+    hash_parts,
+    make_net,
+)
 
 # What may differ between two calls of `fit` if the second one goes on with training.
 FREE_TO_CHANGE = {"device", "max_epochs", "random_state", "verbose", "warm_start"}
@@ -227,7 +234,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         learned, if there was one. The images may be larger by then, as in progressive
         resizing [14]_ [15]_, and parameters other ones, as long as each weight fits:
         with ``pooling="average"``. Those of a `module` that do not fit begin anew.
-        Classes and channels must be the same. It also begins with a network that was
+        Classes and channels must be the same. Of the same labels, `early_stopping` sets
+        the same images aside again. It also begins with a network that was
         loaded. `history_` is that of the new training only.
 
     **module__params
@@ -629,6 +637,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                 self._training = None
                 training.run(self, data, own_valid)
         self._training = training if self._goes_on else None
+        self._parts = None
+        if len(training.valid):
+            self._parts = Parts(hash_parts(data), training.train, training.valid)
         self.net_ = training.net
         self.history_ = select_history(self.net_.history)
         self.n_iter_ = len(self.history_)
@@ -668,7 +679,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     def _begin_or_go_on(self, begun, data, own_valid, learned):
         """Return the training to go on with, or one that begins."""
         if begun is None:
-            return Training.begin(self, data, own_valid, learned=learned)
+            parts = None if learned is None else getattr(self, "_parts", None)
+            return Training.begin(self, data, own_valid, learned=learned, parts=parts)
         if hash_labels(data, own_valid) != begun.labels:
             raise ValueError(
                 "With warm_start=True, fit goes on with the same labels, weights and "

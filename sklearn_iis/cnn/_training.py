@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -75,6 +75,14 @@ class Images:
         return ImageDataset(self.images, self.labels, indices, self.weights)
 
 
+class Parts(NamedTuple):
+    """The images that a fit has trained on, and those that it has set aside."""
+
+    labels: str  # a hash of the labels and weights of all
+    train: np.ndarray  # indices
+    valid: np.ndarray
+
+
 @dataclass
 class Training:
     """Training that has come to a halt, and all it takes to go on with it."""
@@ -94,6 +102,7 @@ class Training:
         own_valid: Images | None = None,
         origin: np.random.RandomState | None = None,
         learned: nn.Module | None = None,
+        parts: Parts | None = None,
     ) -> "Training":
         """Return training that has not taken a step yet.
 
@@ -113,6 +122,10 @@ class Training:
 
         learned : torch.nn.Module, default=None
             The module of a fit before, whose weights to begin with.
+
+        parts : Parts, default=None
+            The parts of the fit before, which has trained on the first of them: if the
+            labels are the same, the images are set aside that were so then.
         """
         rng = check_random_state(classifier.random_state) if origin is None else origin
         origin = deepcopy(rng)
@@ -123,6 +136,8 @@ class Training:
         train, valid = used, used[:0]
         if classifier.early_stopping and own_valid is None:
             train, valid = _split(used, data.labels, classifier, rng)
+            if parts is not None and parts.labels == hash_parts(data):
+                _, train, valid = parts
         device = resolve_device(classifier.device)
         random = TorchRandom(rng.randint(2**31))
         statistics = data.select(train).channel_statistics()
@@ -156,6 +171,11 @@ class Training:
             net.partial_fit(data.select(self.train))
         finally:
             net.train_split = None  # would keep the images
+
+
+def hash_parts(data: Images) -> str:
+    """Return a hash of labels and weights, whatever size the images have."""
+    return joblib.hash([data.labels, data.weights])
 
 
 def hash_labels(data: Images, own_valid: Images | None) -> str:

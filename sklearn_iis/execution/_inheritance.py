@@ -1,11 +1,10 @@
 """Inherited weights: a candidate starts at a size from what it learned at the last."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_iis.execution._averaging import is_usable
@@ -29,7 +28,8 @@ def find_heirs(estimator: Any) -> list[str]:
             for name, step in estimator.steps
             for param in find_heirs(step)
         ]
-    return ["warm_start"] if getattr(estimator, "inherits_weights", False) else []
+    can_inherit = getattr(estimator, "inherits_weights", False) is True
+    return ["warm_start"] if can_inherit else []
 
 
 def check_heirs(estimator: Any) -> None:
@@ -110,9 +110,9 @@ class Inheritance:
         """
         for stage in reversed(range(task.stage)):
             learned = self.files.load(task.at(stage))
-            with suppress(Exception):  # whatever was loaded, if anything
-                if find_heirs(learned):
-                    return stage + 1, learned
+            # Whatever was loaded, if anything.
+            if isinstance(learned, BaseEstimator) and find_heirs(learned):
+                return stage + 1, learned
         return 0, None
 
     def save(self, task: Task, estimator: Any) -> None:

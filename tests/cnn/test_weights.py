@@ -323,3 +323,19 @@ def test_who_inherits_weights():
 def test_an_unknown_kind_of_warm_start():
     with pytest.raises(ValueError, match=r"'warm_start' .* among {'weights'}"):
         quick(warm_start="weight").fit(DIGITS, LABELS)
+
+
+@pytest.mark.parametrize("make_state", [lambda: None, lambda: np.random.RandomState(3)])
+def test_the_same_images_are_set_aside_again(make_state):
+    """Those that the last fit has trained on would tell nothing."""
+    state = make_state()
+    classifier = quick(early_stopping=True, warm_start="weights", random_state=state)
+    classifier.fit(DIGITS, LABELS)
+    before = classifier._parts
+    assert len(before.valid) == 15
+    classifier.fit(larger(DIGITS), LABELS)
+    np.testing.assert_array_equal(classifier._parts.valid, before.valid)
+    np.testing.assert_array_equal(classifier._parts.train, before.train)
+    # Of other labels nothing is known.
+    classifier.fit(DIGITS[::-1], LABELS[::-1])
+    assert not np.array_equal(classifier._parts.valid, before.valid)

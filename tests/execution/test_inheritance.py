@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
@@ -110,7 +111,9 @@ def test_what_cannot_inherit():
     class Odd(BaseEstimator):
         inherits_weights = "no"
 
-    for estimator in (CNNClassifier(), LogisticRegression(), Odd()):
+    # It clones what it holds.
+    voting = VotingClassifier([("cnn", CNNClassifier(pooling="average"))])
+    for estimator in (CNNClassifier(), LogisticRegression(), Odd(), voting):
         assert find_heirs(estimator) == []
         assert find_heirs(Pipeline([("last", estimator)])) == []
         with pytest.raises(ValueError, match="has no part that says so"):
