@@ -399,9 +399,10 @@ def test_a_size_that_misleads_is_left_out():
 
 
 def test_fewer_are_promoted_to_a_size_with_lower_scores():
-    """Ten tell; of 60 candidates no more than 6 would be the best of 9."""
+    """Once ten tell, only those who are among the best ninth are; it would be 20."""
     search = fit(Shrinking(), n_iter=(60, 30, 10))
-    assert count(search)[:2] == [60, 10]
+    assert count(search)[0] == 60
+    assert 10 <= count(search)[1] <= 16
     assert search.stages_[0].verdict_ == (
         "fewer were promoted: the scores at the next size are lower"
     )
