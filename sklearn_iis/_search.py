@@ -201,9 +201,9 @@ class IISSearchCV(BaseSearchCV):
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates, as far as their scores do not depend on anything
-        else. With several workers "tpe", "bayes" and "genetic" propose a candidate as
-        soon as a worker is free, by the scores there are, so that candidates depend on
-        how long others take, unless `search_params` is `{"n_points": ...}` ("tpe",
+        else. With several workers "tpe", "bayes", "genetic" and "ladder" propose or
+        promote a candidate as soon as a worker is free, by the scores there are, so
+        that candidates depend on how long others take; but for "ladder", unless `search_params` is `{"n_points": ...}` ("tpe",
         "bayes") or `{"synchronous": True}` ("genetic"). Scores of a network depend in
         their last digits on the number of threads, which are divided among
         workers; with one thread each (the environment variable `OMP_NUM_THREADS=1`)

@@ -527,24 +527,29 @@ def test_a_candidate_that_cannot_inherit_fails_by_itself():
 # Time and pruners
 
 
-def test_trial_timeout_is_that_of_the_whole_climb():
+def test_trial_timeout_is_that_of_the_fit_in_a_stage():
+    """Whether what was learned before is there or not must not matter."""
+
     class Waiting(NotedCNN):
         def fit(self, X, y, **params):
-            time.sleep(0.35)
+            time.sleep(0.6 if X.shape[1] == 16 and self.learning_rate < 0.03 else 0.3)
             return super().fit(X, y, **params)
 
-    with pytest.warns(FitFailedWarning, match="trial_timeout=0.6"):
+    with pytest.warns(FitFailedWarning, match="trial_timeout=0.5"):
         search = make_search(
             make_pipe(Waiting),
-            n_iter=(2, 3),
+            n_iter=(2, 5),
             n_promoted=1,
-            trial_timeout=0.6,
+            trial_timeout=0.5,
             cv=SPLITS[:1],
         ).fit(X, y)
     results = search.cv_results_
     failed = results["error"] != None  # noqa: E711
-    # Those that are new in the last stage.
-    assert failed.tolist() == [False, False, False, True, True]
+    rates = np.array([p["cnn__learning_rate"] for p in results["params"]])
+    slow = (results["stage"] == 1) & (rates < 0.03)
+    # Those that are new in the last stage climb for longer than that, too.
+    assert 0 < slow.sum() < 5
+    np.testing.assert_array_equal(failed, slow)
 
 
 def test_timeout_amid_a_climb():

@@ -259,7 +259,10 @@ def test_same_random_state_same_result_in_any_number_of_processes(name):
         ).fit(X, y)
 
     first = fit(1)
-    for search in (fit(1), fit(2), fit(1, np.random.RandomState(0))):
+    others = [fit(1), fit(1, np.random.RandomState(0))]
+    if name != "ladder":  # who is promoted depends on who is first
+        others.append(fit(2))
+    for search in others:
         assert search.cv_results_["params"] == first.cv_results_["params"]
         np.testing.assert_array_equal(
             search.cv_results_["mean_test_score"], first.cv_results_["mean_test_score"]
