@@ -532,9 +532,10 @@ def test_trial_timeout_is_that_of_the_fit_in_a_stage():
 
     class Waiting(NotedCNN):
         def fit(self, X, y, **params):
-            time.sleep(2.5 if X.shape[1] == 16 and self.learning_rate < 0.006 else 1.1)
+            time.sleep(2.5 if X.shape[1] == 16 and self.learning_rate < 0.013 else 1.1)
             return super().fit(X, y, **params)
 
+    make_pipe().fit(X, y)  # the first fit of a process takes longer
     with pytest.warns(FitFailedWarning, match="trial_timeout=2"):
         search = make_search(
             make_pipe(Waiting),
@@ -546,7 +547,7 @@ def test_trial_timeout_is_that_of_the_fit_in_a_stage():
     results = search.cv_results_
     failed = results["error"] != None  # noqa: E711
     rates = np.array([p["cnn__learning_rate"] for p in results["params"]])
-    slow = (results["stage"] == 1) & (rates < 0.006)
+    slow = (results["stage"] == 1) & (rates < 0.013)
     # Those that are new in the last stage climb for longer than that, too.
     assert 0 < slow.sum() < 4
     np.testing.assert_array_equal(failed, slow)
