@@ -133,7 +133,8 @@ class IISSearchCV(BaseSearchCV):
         sklearn-genetic-opt's `GASearchCV`, or Hyperband over the epochs; see the
         classes in :mod:`sklearn_iis.searches`. "ladder" runs all sizes at once: it
         promotes the best third of the candidates of each size so far whenever a worker
-        is free, and begins new ones otherwise, in the whole space. A subclass of
+        is free, and begins new ones otherwise, in the whole space: `keep`, `margin`,
+        `floor`, `n_promoted` and `size_dependent` have no effect. A subclass of
         :class:`~sklearn_iis.searches.Sampler` proposes candidates one by one. Any other
         callable returns a search of scikit-learn's kind for `search(estimator, space,
         n_iter=..., initial_candidates=..., **settings)`, where `space` is a
