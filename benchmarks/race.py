@@ -24,9 +24,8 @@ network that is better in validation than those before it.
 
 A row of the results is an evaluation that ended: its seconds, size and epochs, and its
 errors; the test error of those only that are better than all before. The epochs are
-those at its size. A second file,
-"<name>_runs.csv", tells which runs are complete. These are not run again; rows of
-others are removed.
+those at its size. A second file, "<name>_runs.csv", tells which runs are complete.
+These are not run again; rows of others are removed.
 
     python -m benchmarks.race --jobs 2
     python -m benchmarks.race --table --plot race.png

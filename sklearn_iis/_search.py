@@ -204,11 +204,11 @@ class IISSearchCV(BaseSearchCV):
         Determines the candidates, as far as their scores do not depend on anything
         else. With several workers "tpe", "bayes", "genetic" and "ladder" propose or
         promote a candidate as soon as a worker is free, by the scores there are, so
-        that candidates depend on how long others take; but for "ladder", unless `search_params` is `{"n_points": ...}` ("tpe",
-        "bayes") or `{"synchronous": True}` ("genetic"). Scores of a network depend in
-        their last digits on the number of threads, which are divided among
-        workers; with one thread each (the environment variable `OMP_NUM_THREADS=1`)
-        they are the same for any `n_jobs`.
+        that candidates depend on how long others take, unless `search_params` is
+        `{"n_points": ...}` ("tpe", "bayes") or `{"synchronous": True}` ("genetic").
+        Scores of a network depend in their last digits on the number of threads, which
+        are divided among workers; with one thread each (the environment variable
+        `OMP_NUM_THREADS=1`) they are the same for any `n_jobs`.
 
     error_score : "raise" or float, default=np.nan
         The score of a candidate that fails: whose fit or scoring raises an error, or
