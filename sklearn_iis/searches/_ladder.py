@@ -269,7 +269,9 @@ class _Ladder:
     def promote(self) -> Row | None:
         """Return the row of a candidate that is promoted; None if there is none."""
         for stage in reversed(self.stages[:-1]):
-            if not self._has_room(stage + 1):
+            # Of a stage that has an end, the best one has a place left.
+            n_left = 0 if self.budgets[stage] is None else 1
+            if not self._has_room(stage + 1, n_left):
                 continue
             for ranked in self._list_rungs(stage):
                 n_top = math.floor(len(ranked) / self.judge(stage).factor)
@@ -328,9 +330,9 @@ class _Ladder:
             )
         return self.verdicts[stage]
 
-    def _has_room(self, stage):
+    def _has_room(self, stage, n_left=0):
         budget = self.budgets[stage]
-        return budget is None or self.n_rows[stage] < budget
+        return budget is None or self.n_rows[stage] + n_left < budget
 
     def _list_rungs(self, stage):
         return [rows for (_, s), rows in self.ranked.items() if s == stage]

@@ -134,7 +134,8 @@ def test_a_wrong_factor_is_told(factor):
 def simulate(scores, budgets):
     """ASHA with one worker as the paper has it: which is evaluated, at which rung.
 
-    A candidate has the same rank on all rungs.
+    A candidate has the same rank on all rungs. Unlike in the paper the numbers are
+    limited, and one place on each rung is left for the best one in the end.
     """
     rungs = [[] for _ in budgets]
     promoted = [set() for _ in budgets]
@@ -142,7 +143,7 @@ def simulate(scores, budgets):
 
     def choose():
         for rung in reversed(range(len(budgets) - 1)):
-            if len(rungs[rung + 1]) < budgets[rung + 1]:
+            if len(rungs[rung + 1]) + 1 < budgets[rung + 1]:
                 best = sorted(rungs[rung], key=lambda i: -scores[i])
                 for i in best[: len(best) // 3]:
                     if i not in promoted[rung]:
@@ -379,6 +380,14 @@ def test_as_many_begin_in_each_bracket_as_have_it_cost_as_much(submitted):
 def test_a_wrong_number_of_brackets_is_told(n_brackets):
     with pytest.raises(ValueError, match="n_brackets"):
         fit(search_params={"n_brackets": n_brackets})
+
+
+@pytest.mark.parametrize("random_state", range(5))
+def test_the_best_of_a_size_is_promoted_whenever_it_comes(random_state):
+    search = fit(n_iter=(30, 6, 2), random_state=random_state)
+    for stage, after in pairwise(search.stages_):
+        best = stage.cv_results_["mean_test_score"].argmax()
+        assert stage.candidates_[best] in after.candidates_
 
 
 # Sizes that mislead
