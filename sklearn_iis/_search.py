@@ -661,12 +661,13 @@ class IISSearchCV(BaseSearchCV):
 
     def _make_fidelities(self, run, stages, space):
         """Return the parameters and images of stages, of those before if inherited."""
-        first = 0 if self.inherit_weights else stages[0]
-        for stage in range(first, stages[-1] + 1):
-            if stage not in run.fidelities:
-                X = self._resize_once(run.call.X, space, run.plan, stage)
-                run.fidelities[stage] = Fidelity(X, run.plan.fixed[stage])
-        return {s: f for s, f in run.fidelities.items() if first <= s <= stages[-1]}
+        # Those of stages that are over are let go first.
+        before = run.fidelities if self.inherit_weights else {}
+        run.fidelities = dict(before)
+        for stage in stages:
+            X = self._resize_once(run.call.X, space, run.plan, stage)
+            run.fidelities[stage] = Fidelity(X, run.plan.fixed[stage])
+        return run.fidelities
 
     def _list_listeners(self, run, stages, search):
         """Return what is called with each row that is complete."""
@@ -973,7 +974,7 @@ class _Run:
     inheritance: Inheritance | None = None
     # Seconds of the fits of each stage.
     fit_times: dict[int, list[float]] = field(default_factory=dict)
-    # The images of each stage that was begun.
+    # Of the stage, and of those before it if weights are inherited.
     fidelities: dict[int, Fidelity] = field(default_factory=dict)
     promoted: list[list[Candidate]] = field(default_factory=list)
 
