@@ -243,11 +243,14 @@ class _Evaluation:
             monitor = job.recorder.begin(self.task)
         limit = math.inf if job.trial_timeout is None else job.trial_timeout
         start = time.perf_counter()
+        time_left = self.time_left()
 
         def begin_stage():
+            nonlocal time_left
+            time_left = self.time_left()
             if job.inheritance is not None:
                 record.climb_time = time.perf_counter() - start
-            monitor.limit(min(limit, self.time_left()))
+            monitor.limit(min(limit, time_left))
 
         def is_excused():
             return monitor.late or monitor.error or record.own_fit_time > limit
@@ -265,7 +268,7 @@ class _Evaluation:
                 record.pruned = monitor.stopped
         if monitor.error is not None:
             raise monitor.error
-        if record.own_fit_time > limit or (monitor.late and self.time_left() > 0):
+        if record.own_fit_time > limit or (monitor.late and limit <= time_left):
             self._exceed(record, limit)
         elif monitor.late:
             record.error, record.unfinished = None, True
