@@ -167,7 +167,7 @@ CLOCK = Clock()
 
 @dataclass
 class Race:
-    """What all arms share, and the rows of the one that runs."""
+    """Data, splits and clock that all arms share, and the rows of the one that runs."""
 
     X: np.ndarray
     y: np.ndarray  # from 0, as networks predict it

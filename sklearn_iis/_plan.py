@@ -321,7 +321,7 @@ class StagePlan:
 
     @property
     def described_sizes(self) -> list[Any]:
-        """What tells the stages apart: the sizes, and what else they have."""
+        """The sizes, or all parameters of the stages: by these they are told apart."""
         return self.fixed if self.params else self.sizes
 
     def name(self, *stages: int) -> str:

@@ -1,4 +1,4 @@
-"""What one network has learned, for another one to begin with."""
+"""Weights and buffers of one network, copied to another that begins with them."""
 
 import torch
 from torch import nn

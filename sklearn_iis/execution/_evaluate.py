@@ -74,7 +74,7 @@ class Scoring:
 
 @dataclass
 class Fidelity:
-    """What grows from stage to stage: parameters, such as the size, and images."""
+    """Parameters that grow from stage to stage, such as the size, and the images."""
 
     X: Any
     # Parameters of the estimator that all candidates of the stage share.

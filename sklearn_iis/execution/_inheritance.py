@@ -74,7 +74,7 @@ def end_inheriting(fitted: Any, estimator: Any) -> None:
 
 @dataclass(frozen=True)
 class Inheritance:
-    """What candidates have learned, in files until nobody can inherit it any more.
+    """Fitted candidates, in files until nobody can inherit their weights any more.
 
     A candidate climbs: its score in a stage is that of a network which was trained in
     each stage up to this one, on the training samples of the same split. The files only

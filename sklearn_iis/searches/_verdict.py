@@ -19,7 +19,7 @@ MIN_COST_RATIO = 1.25
 
 
 class Verdict(NamedTuple):
-    """What is done about a stage.
+    """A decision on a stage, and its reason.
 
     Parameters
     ----------

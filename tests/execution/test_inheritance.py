@@ -1,4 +1,4 @@
-"""What candidates learn, in files: which stay, and what happens if they do not."""
+"""Inherited weights: which files stay, and training without them."""
 
 import os
 import pickle

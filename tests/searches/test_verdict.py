@@ -1,4 +1,4 @@
-"""What a ladder does about a size, by candidates that were evaluated at two."""
+"""Verdicts of a ladder on sizes, by candidates that were evaluated at two."""
 
 import numpy as np
 import pytest
