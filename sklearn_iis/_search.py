@@ -262,9 +262,10 @@ class IISSearchCV(BaseSearchCV):
         finished.
 
     trial_timeout : float, default=None
-        Seconds for one fit of an evaluation. A candidate that takes longer fails, and
-        is not evaluated on further splits. A `CNNClassifier` stops between two batches;
-        other estimators fit to their end.
+        Seconds for one fit of an evaluation; for that in each stage if weights are
+        inherited. A candidate that takes longer fails, and is not evaluated on further
+        splits. A `CNNClassifier` stops between two batches; other estimators fit to
+        their end.
 
     pruner : "median" or optuna.pruners.BasePruner, default=None
         What stops the training of hopeless candidates by the validation scores of each

@@ -5,7 +5,8 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer
-from sklearn_iis.searches import SEARCHES, Sampler
+from sklearn_iis.searches import SEARCHES
+from sklearn_iis.searches._ladder import RandomSampler
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 RATE = {"rate": SPACE["rate"]}
@@ -157,32 +158,19 @@ def test_a_larger_size_may_be_added(tmp_path):
 # The default number of candidates
 
 
-class Chance(Sampler):
-    """Has all drawn at random."""
-
-    def __init__(self, space, *, random_state):
-        pass
-
-    def ask(self):
-        return None
-
-    def tell(self, candidate, score):
-        pass
-
-
 def count_asked(search, **settings):
     found = make_search(search=search, n_iter="auto", stage_params=None, **settings)
     return found._plan_stages(found._make_space(), X).budgets
 
 
-@pytest.mark.parametrize("name", [*SEARCHES, Chance])
+@pytest.mark.parametrize("name", [*SEARCHES, RandomSampler])
 def test_auto_is_60_without_a_timeout(name):
     expected = [43, 13, 4] if name == "ladder" else [30, 20, 10]
     assert count_asked(name) == expected
     assert sum(expected) == 60
 
 
-@pytest.mark.parametrize("name", [*SEARCHES, Chance])
+@pytest.mark.parametrize("name", [*SEARCHES, RandomSampler])
 def test_auto_is_as_many_as_there_is_time_for(name):
     expected = [30, 20, 10] if name in {"grid", "hyperband"} else [None] * 3
     assert count_asked(name, timeout=60.0) == expected
@@ -198,6 +186,6 @@ def test_auto_is_60_for_searches_of_others():
 
 
 def test_with_a_timeout_auto_goes_on_until_it_is_up():
-    search = fit(n_iter="auto", timeout=1.0, search=Chance)
+    search = fit(n_iter="auto", timeout=1.0, search=RandomSampler)
     assert len(search.stages_) == 3
     assert len(search.cv_results_["params"]) > 6
