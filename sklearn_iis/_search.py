@@ -653,7 +653,7 @@ class IISSearchCV(BaseSearchCV):
                 to_run.heirs = run.heirs
             try:
                 if is_own:
-                    search.run_stage(to_run)
+                    exhaust(search.run_stage(to_run))
                 else:
                     ForeignStage(search, to_run).run()
             finally:

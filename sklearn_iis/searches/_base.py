@@ -271,18 +271,34 @@ class Search(BaseSearchCV):
                 "search", max_subtasks=None, sequential_subtasks=False
             ) as context:
                 job = call.make_job(self.space, checkpoints=Checkpoints(directory))
-                self.run_stage(Stage(job, executor, directory, context))
+                exhaust(self.run_stage(Stage(job, executor, directory, context)))
         report_failures(self.cv_results_["error"], type(self).__name__)
         call.finish()
         return self
 
-    def run_stage(self, stage: Stage) -> None:
+    def iterate(
+        self, evaluate: "Evaluator", random_state: np.random.RandomState
+    ) -> Iterator[None]:
+        """Do what :meth:`run` does, and yield where the search may be paused.
+
+        By default that is nowhere.
+        """
+        self.run(evaluate, random_state)
+        yield from ()
+
+    def run_stage(self, stage: Stage) -> Iterator[None]:
         """Run the search as a stage, and set its results, whatever ends it.
 
         Parameters
         ----------
         stage : Stage
             What is evaluated, and where.
+
+        Yields
+        ------
+        None
+            Where the search may be paused. If it is closed there, it has the results
+            of what was complete.
 
         Raises
         ------
@@ -295,7 +311,7 @@ class Search(BaseSearchCV):
         with setting_results(self, stage, scheduler):
             # With nothing to choose there is one candidate, and nothing to search.
             if self.space.dimensions:
-                self.run(evaluate, rng)
+                yield from self.iterate(evaluate, rng)
                 scheduler.finish()
             self._spend_rest(evaluate, rng)
 
@@ -667,6 +683,12 @@ def _set_results(search, stage, rows):
     search.multimetric_ = isinstance(search.scoring, list | tuple | dict) or (
         metric_names(search.cv_results_) != ["score"]
     )
+
+
+def exhaust(steps: Iterator[None]) -> None:
+    """Run to its end what may be paused."""
+    for _ in steps:
+        pass
 
 
 def _score(row):

@@ -4,6 +4,7 @@ import math
 import warnings
 from bisect import insort
 from collections import defaultdict
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +16,7 @@ import numpy as np
 from sklearn_iis._sklearn_compat import Interval, StrOptions
 from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._record import Row
-from sklearn_iis.searches._base import Evaluator, Sampler, Search
+from sklearn_iis.searches._base import Evaluator, Sampler, Search, exhaust
 from sklearn_iis.searches._verdict import Verdict, judge
 from sklearn_iis.space import SearchSpace, as_key
 
@@ -158,6 +159,12 @@ class StageLadderSearchCV(Search):
 
     def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
         """Promote candidates, or begin new ones, whenever a worker is free."""
+        exhaust(self.iterate(evaluate, random_state))
+
+    def iterate(
+        self, evaluate: Evaluator, random_state: np.random.RandomState
+    ) -> Iterator[None]:
+        """Do so, and yield whenever a worker is free."""
         job, deadline = evaluate.scheduler.job, evaluate.scheduler.deadline
         if len(self.budgets) > len(job.fidelities):
             raise ValueError(
@@ -168,7 +175,7 @@ class StageLadderSearchCV(Search):
             raise ValueError("n_iter=None is for the stages of a search with a timeout")
         ladder = _Ladder(self, evaluate, random_state)
         try:
-            ladder.run()
+            yield from ladder.iterate()
         finally:
             self._verdicts = [ladder.judge(stage).text for stage in ladder.stages]
         if ladder.is_exhausted and None not in self.budgets:
@@ -228,10 +235,11 @@ class _Ladder:
         # Whether the space holds no more candidates than were begun.
         self.is_exhausted = False
 
-    def run(self) -> None:
+    def iterate(self) -> Iterator[None]:
         """Evaluate until there is neither a promotion nor a new candidate."""
         while True:
             self.scheduler.wait_for_room(self.tell)
+            yield
             row = self.promote() or self.begin() or self.promote_rest()
             if row is not None:
                 self.n_rows[row.stage] += 1

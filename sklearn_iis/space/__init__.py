@@ -1,5 +1,6 @@
 """The search space: hyperparameters, their codes, and candidates."""
 
+from sklearn_iis.space._default import default_space
 from sklearn_iis.space._dimension import (
     Continuous,
     Discrete,
@@ -22,6 +23,7 @@ __all__ = [
     "PerLayer",
     "SearchSpace",
     "as_key",
+    "default_space",
     "distinct",
     "is_log",
     "is_numeric",
