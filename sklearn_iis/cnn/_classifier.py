@@ -23,6 +23,7 @@ from sklearn_iis._sklearn_compat import (
 )
 from sklearn_iis.cnn._callbacks import select_history
 from sklearn_iis.cnn._device import resolve_device
+from sklearn_iis.cnn._fine_tuned import get_constructor
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import explain_errors, load_model, save_model
 from sklearn_iis.cnn._optimizers import list_params
@@ -355,7 +356,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "callbacks": [list, None],
-        "module": [None, callable],
+        "module": [None, str, callable],
+        "freeze_epochs": [Interval(Integral, 0, None, closed="left"), None],
+        "backbone_rate": [Interval(Real, 0, None, closed="left"), None],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
@@ -405,6 +408,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         validation_fraction=0.1,
         callbacks=None,
         module=None,
+        freeze_epochs=None,
+        backbone_rate=None,
         device="auto",
         precision="auto",
         random_state=None,
@@ -445,6 +450,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.callbacks = callbacks
         self.module = module
+        self.freeze_epochs = freeze_epochs
+        self.backbone_rate = backbone_rate
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -521,8 +528,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     def _list_prefixed(self):
         """Return the parameters with a prefix, and the prefixes that take any."""
         of_module = {}
-        if callable(self.module):  # neither None nor wrong, which `fit` will say
-            of_module = {**inspect.signature(self.module).parameters}
+        constructor = get_constructor(self.module)
+        if callable(constructor):  # neither None nor wrong, which `fit` will say
+            of_module = {**inspect.signature(constructor).parameters}
             for name in ("input_shape", "n_classes"):
                 of_module.pop(name, None)
         valid, takes_any = {}, []
