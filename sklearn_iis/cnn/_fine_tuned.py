@@ -11,9 +11,10 @@ from torch import nn
 
 from sklearn_iis.cnn._backbones import make_backbone
 
-# The recipe of a backbone by name; doc/pretrained.md has what it was chosen by.
-FREEZE_EPOCHS = 1
-BACKBONE_RATE = 0.1
+# The least momentum of batch normalisation, torch's default. EfficientNets come with
+# 0.01, for longer training: after 100 steps their statistics are still those of the
+# size that the weights were learned at.
+MIN_MOMENTUM = 0.1
 
 RGB = 3
 
@@ -72,6 +73,9 @@ class FineTunedNet(nn.Module):
                 buffer = torch.tensor(values).reshape(-1, 1, 1)
                 self.register_buffer(key, buffer, persistent=False)
         self.backbone = backbone.module
+        for layer in self.backbone.modules():
+            if isinstance(layer, nn.BatchNorm2d) and layer.momentum:
+                layer.momentum = max(layer.momentum, MIN_MOMENTUM)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.n_features, n_classes)
 
@@ -94,15 +98,16 @@ def find_backbone(network: nn.Module) -> nn.Module | None:
     return dict(network.named_children()).get("backbone")
 
 
-class FineTuning(NamedTuple):
-    """How the backbone of a network is trained."""
+class Rates(NamedTuple):
+    """How fast a network is trained, and its backbone, by default from scratch."""
 
+    learning_rate: float = 0.05
     freeze_epochs: int = 0
     backbone_rate: float = 1.0
 
     @classmethod
-    def of(cls, classifier: Any, network: nn.Module, new_head: bool) -> "FineTuning":
-        """Return the fine-tuning that a classifier asks for.
+    def of(cls, classifier: Any, network: nn.Module, new_head: bool) -> "Rates":
+        """Return the rates that a classifier asks for.
 
         Parameters
         ----------
@@ -120,15 +125,15 @@ class FineTuning(NamedTuple):
             If the classifier has settings for a backbone, but the network has none, or
             nothing besides it to train while it is frozen.
         """
-        settings = cls()
+        defaults = cls()
         if isinstance(classifier.module, str):
-            settings = cls(FREEZE_EPOCHS if new_head else 0, BACKBONE_RATE)
+            defaults = PRETRAINED if new_head else PRETRAINED._replace(freeze_epochs=0)
         given = {name: getattr(classifier, name) for name in cls._fields}
-        settings = settings._replace(
+        rates = defaults._replace(
             **{name: value for name, value in given.items() if value is not None}
         )
-        if settings == cls():
-            return settings
+        if rates == cls(rates.learning_rate):
+            return rates
         backbone = find_backbone(network)
         if backbone is None:
             raise ValueError(
@@ -138,12 +143,16 @@ class FineTuning(NamedTuple):
                 'or give such a module, or the name of one, as "efficientnet-lite0"'
             )
         n_frozen = len(list(backbone.parameters()))
-        if settings.freeze_epochs and n_frozen == len(list(network.parameters())):
+        if rates.freeze_epochs and n_frozen == len(list(network.parameters())):
             raise ValueError(
-                f"freeze_epochs={settings.freeze_epochs} leaves nothing to train: all "
+                f"freeze_epochs={rates.freeze_epochs} leaves nothing to train: all "
                 f"weights of {type(network).__name__} are in its backbone"
             )
-        return settings
+        return rates
+
+
+# Those of a backbone by name. doc/pretrained.md tells what they were chosen by.
+PRETRAINED = Rates(learning_rate=0.01, freeze_epochs=1, backbone_rate=1.0)
 
 
 @contextmanager
@@ -154,7 +163,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
     takes the memory of a prediction.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
-    was_training = module.training
+    # Of each by itself: a network may have put part of it in another mode.
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -163,7 +173,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_()
-        module.train(was_training)
+        for part, is_training in modes:
+            part.training = is_training
 
 
 def find_pixel_statistics(network: nn.Module) -> tuple[np.ndarray, np.ndarray] | None:

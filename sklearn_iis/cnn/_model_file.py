@@ -115,7 +115,7 @@ def _check_module(saved_with: Any, backbone: Any, module: Any) -> Any:
         )
     if module != backbone and (isinstance(module, str) or backbone is not None):
         raise ValueError(
-            f"it was saved with module={saved_with}, but load was given "
+            f"it was saved with module={_quote(saved_with)}, but load was given "
             f"{_quote(module)}"
         )
     return module

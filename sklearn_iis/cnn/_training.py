@@ -25,7 +25,7 @@ from sklearn_iis.cnn._callbacks import (
 )
 from sklearn_iis.cnn._device import resolve_device, resolve_precision
 from sklearn_iis.cnn._fine_tuned import (
-    FineTuning,
+    Rates,
     find_pixel_statistics,
     get_constructor,
 )
@@ -308,7 +308,7 @@ def make_net(
     new_head: bool = True,
 ) -> ImageClassifierNet:
     """Return the net that trains a module, with its callbacks, or predicts by it."""
-    network = module.get_submodule("network")
+    rates = Rates.of(classifier, module.get_submodule("network"), new_head)
     height, width, _ = classifier.image_shape_
     on_gpu = device.type == "cuda"
     n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
@@ -330,9 +330,10 @@ def make_net(
         criterion__label_smoothing=classifier.label_smoothing,
         optimizer=optimizer,
         **{f"optimizer__{name}": value for name, value in params.items()},
-        lr=classifier.learning_rate,
+        lr=rates.learning_rate,
         l2=classifier.l2,
-        **FineTuning.of(classifier, network, new_head)._asdict(),
+        freeze_epochs=rates.freeze_epochs,
+        backbone_rate=rates.backbone_rate,
         batch_size=classifier.batch_size,
         iterator_train__rng=order,
         iterator_valid__batch_size=max(1, n_pixels // (height * width)),

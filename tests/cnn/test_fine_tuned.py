@@ -167,6 +167,7 @@ def test_frozen_keeps_nothing_for_the_gradient_and_restores_all():
     images = torch.randn(2, 3, 8, 8)
     for is_training in (True, False):
         network.train(is_training)
+        network.backbone[3].eval()
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             frozen(network.backbone),
@@ -177,6 +178,7 @@ def test_frozen_keeps_nothing_for_the_gradient_and_restores_all():
         assert kept
         kept.clear()
         assert network.backbone[1].training == is_training
+        assert not network.backbone[3].training
         unfrozen = [p.requires_grad for p in network.backbone.parameters()]
         assert unfrozen == [False, True, True, True]
     assert network.head.weight.grad is not None
