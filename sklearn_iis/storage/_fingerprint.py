@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -110,7 +111,7 @@ def describe_data(value: Any) -> str:
         If it cannot be pickled, so that nobody could tell it from others.
     """
     try:
-        text = joblib.hash(value, coerce_mmap=True)[:12]
+        text = joblib.hash(_without_tensors(value), coerce_mmap=True)[:12]
     except Exception as error:  # whatever pickling it may raise
         raise ValueError(
             f"a {type(value).__name__} that cannot be pickled cannot be told from "
@@ -120,6 +121,18 @@ def describe_data(value: Any) -> str:
     if shape is None and hasattr(value, "__len__"):
         shape = f"{len(value)} items"
     return text if shape is None else f"{shape} {text}"
+
+
+def _without_tensors(value):
+    """Return what stands for a network, and any other value as it is."""
+    # It must have been imported by whoever has made a network.
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.nn.Module):
+        return value
+    # Tensors are pickled with numbers that are others in each process.
+    state = value.state_dict()
+    tensors = {n: v for n, v in state.items() if isinstance(v, torch.Tensor)}
+    return [repr(value), {n: v.float().cpu().numpy() for n, v in tensors.items()}]
 
 
 def describe_space(space: SearchSpace) -> Fingerprint:

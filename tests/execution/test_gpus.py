@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_iis import CNNClassifier, IISSearchCV
+from sklearn_iis.cnn import ImageFeatures
 from sklearn_iis.execution import _gpus
 from sklearn_iis.execution._gpus import (
     Gpus,
@@ -364,6 +365,8 @@ def test_parameters_that_leave_the_device_to_the_evaluation():
     pipe = make_pipeline(FunctionTransformer(kw_args={"device": "auto"}), cnn)
     assert find_auto_devices(cnn) == ["device"]
     assert find_auto_devices(pipe) == ["cnnclassifier__device"]
+    features = make_pipeline(ImageFeatures(), LogisticRegression())
+    assert find_auto_devices(features) == ["imagefeatures__device"]
     assert find_auto_devices(cnn.set_params(device="cuda")) == []
     assert find_auto_devices(LogisticRegression()) == []
 

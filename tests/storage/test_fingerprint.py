@@ -27,8 +27,10 @@ from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from torch import nn
 
 from sklearn_iis import CNNClassifier, IISSearchCV, PerLayer, SearchSpace
+from sklearn_iis.cnn import ImageFeatures
 from sklearn_iis.storage._fingerprint import (
     MAX_LENGTH,
     describe,
@@ -85,6 +87,9 @@ VALUES = {
     "other state": np.random.RandomState(1),
     "generator": np.random.default_rng(0),
     "type": np.dtype("float32"),
+    "network": nn.PReLU(init=0.25),
+    "other weights": nn.PReLU(init=0.5),
+    "other layers": nn.Sequential(nn.PReLU(), nn.ReLU()),
 }
 
 
@@ -327,9 +332,10 @@ def test_parameters_of_others_are_told_whatever_they_are_called(params):
 
 
 def test_the_device_of_a_network_has_no_influence():
-    pipeline = make_pipeline(CNNClassifier(device="cpu"))
+    pipeline = make_pipeline(ImageFeatures(device="cpu"), CNNClassifier(device="cpu"))
     before = describe_params(pipeline, set())
-    pipeline.set_params(cnnclassifier__device="cuda")
+    pipeline.set_params(cnnclassifier__device="cuda", imagefeatures__device="cuda")
+    pipeline.set_params(imagefeatures__batch_size=7)
     assert describe_params(pipeline, set()) == before
 
 
