@@ -45,7 +45,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import train_test_split
 
 from sklearn_iis.cnn import CNNClassifier
-from sklearn_iis.cnn._fine_tuned import Rates
+from sklearn_iis.cnn._fine_tuned import LEARNING_RATE
 from sklearn_iis.datasets import load_image_folder, make_shapes
 
 # Parameters of CNNClassifier. "before" has them all, so that no new default changes it.
@@ -209,7 +209,7 @@ def warm_up():
 
 
 def list_tasks(args):
-    default_rate = Rates().learning_rate
+    default_rate = LEARNING_RATE
     tasks = []
     for seed in range(args.seeds):
         for data in args.datasets:

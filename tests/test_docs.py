@@ -20,7 +20,14 @@ def test_blocks_are_found_with_their_lines():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "doc/stages.md", "doc/storage.md", "doc/training.md"]
+    "name",
+    [
+        "README.md",
+        "doc/pretrained.md",
+        "doc/stages.md",
+        "doc/storage.md",
+        "doc/training.md",
+    ],
 )
 def test_python_blocks_run(name, tmp_path, monkeypatch):
     """In an empty directory, in one namespace."""

@@ -214,16 +214,16 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         are for, and attributes `pixel_mean` and `pixel_std`, a number for each channel:
         images are then standardised by these, of pixels from 0 to 1, not by their own.
 
-    freeze_epochs : int, default=None
+    freeze_epochs : int, default=0
         In how many epochs, the first ones, only the head is trained, which is new
         [17]_: the backbone has no gradients, and stays as it is with the statistics of
         batch normalisation; its dropout is off. They have a `schedule` of their own.
-        From `max_epochs` on, nothing else is trained. None means 1 if `module` is a
-        name, and 0 otherwise, or if weights are inherited by ``warm_start="weights"``.
+        From `max_epochs` on, nothing else is trained. It holds in each training, also
+        one that begins with inherited weights by ``warm_start="weights"``.
 
-    backbone_rate : float, default=None
-        Learning rate of the backbone as a fraction of `learning_rate`; also called
-        discriminative [17]_, or a multiplier. None means 1.
+    backbone_rate : float, default=1.0
+        Learning rate of the backbone as a fraction of `learning_rate`: discriminative
+        fine-tuning [17]_, of two groups of layers.
 
     device : str, default="auto"
         Where to train and predict, for instance "cpu", "cuda:0" or "mps". "auto" takes
@@ -386,8 +386,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "callbacks": [list, None],
         "module": [None, str, callable],
-        "freeze_epochs": [Interval(Integral, 0, None, closed="left"), None],
-        "backbone_rate": [Interval(Real, 0, None, closed="left"), None],
+        "freeze_epochs": [Interval(Integral, 0, None, closed="left")],
+        "backbone_rate": [Interval(Real, 0, None, closed="left")],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
@@ -437,8 +437,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         validation_fraction=0.1,
         callbacks=None,
         module=None,
-        freeze_epochs=None,
-        backbone_rate=None,
+        freeze_epochs=0,
+        backbone_rate=1.0,
         device="auto",
         precision="auto",
         random_state=None,

@@ -3,13 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from sklearn_iis.cnn._backbones import make_backbone
+
+# Learning rates from nothing, and with pretrained weights: the many features of a
+# backbone take smaller steps. doc/pretrained.md has measurements.
+LEARNING_RATE = 0.05
+FINE_TUNING_RATE = 0.01
 
 # The least momentum of batch normalisation, torch's default. EfficientNets come with
 # 0.01, for longer training: after 100 steps their statistics are still those of the
@@ -44,8 +49,8 @@ class FineTunedNet(nn.Module):
     Attributes
     ----------
     pixel_mean, pixel_std : tuple of float, one per channel
-        How images are to be standardised, of pixels from 0 to 1. Grey ones are given as
-        they are, and standardised once they are repeated.
+        How images are to be standardised, of pixels from 0 to 1; grey ones by the mean
+        over the channels, which `forward` corrects once there are three.
 
     Raises
     ------
@@ -65,13 +70,14 @@ class FineTunedNet(nn.Module):
                 f"grey ones, of 1; it got {n_channels}"
             )
         backbone = make_backbone(name, pretrained=pretrained)
+        mean, std = np.array(backbone.mean), np.array(backbone.std)
         self.is_grey = n_channels == 1
-        self.pixel_mean, self.pixel_std = backbone.mean, backbone.std
         if self.is_grey:
-            self.pixel_mean, self.pixel_std = (0.0,), (1.0,)
-            for key, values in (("shift", backbone.mean), ("spread", backbone.std)):
-                buffer = torch.tensor(values).reshape(-1, 1, 1)
-                self.register_buffer(key, buffer, persistent=False)
+            grey, spread = mean.mean(), std.mean()
+            self._register("shift", (mean - grey) / spread)
+            self._register("spread", std / spread)
+            mean, std = grey[np.newaxis], spread[np.newaxis]
+        self.pixel_mean, self.pixel_std = tuple(mean.tolist()), tuple(std.tolist())
         self.backbone = backbone.module
         for layer in self.backbone.modules():
             if isinstance(layer, nn.BatchNorm2d) and layer.momentum:
@@ -79,9 +85,15 @@ class FineTunedNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.n_features, n_classes)
 
+    def _register(self, name, values):
+        """Keep a number for each channel that follows from the backbone."""
+        buffer = torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+        self.register_buffer(name, buffer, persistent=False)
+
     def forward(self, images):
         if self.is_grey:
-            images = (images - self.shift) / self.spread  # broadcasts to three channels
+            # To three channels, each standardised by what is its own.
+            images = (images - self.shift) / self.spread
         features = self.backbone(images)
         if features.ndim == 4:
             features = features.mean(dim=(2, 3))
@@ -98,61 +110,32 @@ def find_backbone(network: nn.Module) -> nn.Module | None:
     return dict(network.named_children()).get("backbone")
 
 
-class Rates(NamedTuple):
-    """How fast a network is trained, and its backbone, by default from scratch."""
+def get_learning_rate(classifier: Any) -> float:
+    """Return the learning rate of a classifier, by default that for its network."""
+    if classifier.learning_rate is not None:
+        return classifier.learning_rate
+    return FINE_TUNING_RATE if isinstance(classifier.module, str) else LEARNING_RATE
 
-    learning_rate: float = 0.05
-    freeze_epochs: int = 0
-    backbone_rate: float = 1.0
 
-    @classmethod
-    def of(cls, classifier: Any, network: nn.Module, new_head: bool) -> "Rates":
-        """Return the rates that a classifier asks for.
-
-        Parameters
-        ----------
-        classifier : CNNClassifier
-
-        network : torch.nn.Module
-
-        new_head : bool
-            Whether the head has learned nothing yet. What was inherited is not frozen,
-            unless `freeze_epochs` is set.
-
-        Raises
-        ------
-        ValueError
-            If the classifier has settings for a backbone, but the network has none, or
-            nothing besides it to train while it is frozen.
-        """
-        defaults = cls()
-        if isinstance(classifier.module, str):
-            defaults = PRETRAINED if new_head else PRETRAINED._replace(freeze_epochs=0)
-        given = {name: getattr(classifier, name) for name in cls._fields}
-        rates = defaults._replace(
-            **{name: value for name, value in given.items() if value is not None}
+def check_backbone(classifier: Any, network: nn.Module) -> None:
+    """Raise an error if a classifier has settings for a backbone that is not there."""
+    freeze_epochs, rate = classifier.freeze_epochs, classifier.backbone_rate
+    if freeze_epochs == 0 and rate == 1:
+        return
+    name = type(network).__name__
+    backbone = find_backbone(network)
+    if backbone is None:
+        raise ValueError(
+            f"freeze_epochs={freeze_epochs} and backbone_rate={rate} are for networks "
+            f"with a submodule named 'backbone', and {name} has none: leave them at 0 "
+            "and 1, or give such a module, or the name of a backbone"
         )
-        if rates == cls(rates.learning_rate):
-            return rates
-        backbone = find_backbone(network)
-        if backbone is None:
-            raise ValueError(
-                f"freeze_epochs={classifier.freeze_epochs} and backbone_rate="
-                f"{classifier.backbone_rate} are for networks with a submodule named "
-                f"'backbone', and {type(network).__name__} has none: leave both None, "
-                'or give such a module, or the name of one, as "efficientnet-lite0"'
-            )
-        n_frozen = len(list(backbone.parameters()))
-        if rates.freeze_epochs and n_frozen == len(list(network.parameters())):
-            raise ValueError(
-                f"freeze_epochs={rates.freeze_epochs} leaves nothing to train: all "
-                f"weights of {type(network).__name__} are in its backbone"
-            )
-        return rates
-
-
-# Those of a backbone by name. doc/pretrained.md tells what they were chosen by.
-PRETRAINED = Rates(learning_rate=0.01, freeze_epochs=1, backbone_rate=1.0)
+    n_frozen = len(list(backbone.parameters()))
+    if freeze_epochs and n_frozen == len(list(network.parameters())):
+        raise ValueError(
+            f"freeze_epochs={freeze_epochs} leaves nothing to train: all weights of "
+            f"{name} are in its backbone"
+        )
 
 
 @contextmanager

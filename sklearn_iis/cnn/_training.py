@@ -25,9 +25,10 @@ from sklearn_iis.cnn._callbacks import (
 )
 from sklearn_iis.cnn._device import resolve_device, resolve_precision
 from sklearn_iis.cnn._fine_tuned import (
-    Rates,
+    check_backbone,
     find_pixel_statistics,
     get_constructor,
+    get_learning_rate,
 )
 from sklearn_iis.cnn._module import ConvNet, Standardize
 from sklearn_iis.cnn._net import (
@@ -145,18 +146,16 @@ class Training:
                 _, train, valid = parts
         device = resolve_device(classifier.device)
         random = TorchRandom(rng.randint(2**31))
-        is_new = learned is None
+        images = data.select(train)
         with random.lent():
-            module = make_module(classifier, data.select(train), pretrained=is_new)
+            module = make_module(classifier, images, pretrained=learned is None)
         if learned is not None:
             networks = (each.get_submodule("network") for each in (module, learned))
             own = callable(classifier.module)
             inherit_weights(*networks, must_fit=not own)
         # Of its own: others may draw from the classifier's, before training goes on.
         order = np.random.RandomState(rng.randint(2**31))
-        net = make_net(
-            classifier, module, device, order=order, random=random, new_head=is_new
-        )
+        net = make_net(classifier, module, device, order=order, random=random)
         labels = hash_labels(data, own_valid)
         return cls(net.initialize(), train, valid, origin, labels)
 
@@ -305,10 +304,9 @@ def make_net(
     *,
     order: np.random.RandomState | None = None,
     random: TorchRandom | None = None,
-    new_head: bool = True,
 ) -> ImageClassifierNet:
     """Return the net that trains a module, with its callbacks, or predicts by it."""
-    rates = Rates.of(classifier, module.get_submodule("network"), new_head)
+    check_backbone(classifier, module.get_submodule("network"))
     height, width, _ = classifier.image_shape_
     on_gpu = device.type == "cuda"
     n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
@@ -330,10 +328,10 @@ def make_net(
         criterion__label_smoothing=classifier.label_smoothing,
         optimizer=optimizer,
         **{f"optimizer__{name}": value for name, value in params.items()},
-        lr=rates.learning_rate,
+        lr=get_learning_rate(classifier),
         l2=classifier.l2,
-        freeze_epochs=rates.freeze_epochs,
-        backbone_rate=rates.backbone_rate,
+        freeze_epochs=classifier.freeze_epochs,
+        backbone_rate=classifier.backbone_rate,
         batch_size=classifier.batch_size,
         iterator_train__rng=order,
         iterator_valid__batch_size=max(1, n_pixels // (height * width)),

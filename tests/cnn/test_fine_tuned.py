@@ -11,8 +11,14 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_iis import IISSearchCV, ImageResizer
-from sklearn_iis.cnn import CNNClassifier, _backbones
-from sklearn_iis.cnn._fine_tuned import FineTunedNet, find_backbone, frozen
+from sklearn_iis.cnn import CNNClassifier, _backbones, _fine_tuned
+from sklearn_iis.cnn._fine_tuned import (
+    FINE_TUNING_RATE,
+    LEARNING_RATE,
+    FineTunedNet,
+    find_backbone,
+    frozen,
+)
 
 RNG = np.random.RandomState(0)
 X = RNG.randint(0, 256, (24, 8, 8, 3), dtype=np.uint8)
@@ -116,7 +122,7 @@ def test_the_backbone_takes_steps_of_its_own_rate(rate):
     params = {"momentum": 0.0, "schedule": "constant", "max_epochs": 1}
     params |= {"batch_size": 24, "callbacks": [("states", States())]}
     steps = {}
-    for each in (None, rate):
+    for each in (1.0, rate):
         states = states_of(quick(backbone_rate=each, **params).fit(X, Y))
         steps[each] = {
             name: torch.cat([(p[1][k] - p[0][k]).flatten() for k in p[0] if k in keys])
@@ -125,10 +131,10 @@ def test_the_backbone_takes_steps_of_its_own_rate(rate):
                 ("backbone", states.backbone, {"0.weight", "1.weight", "1.bias"}),
             )
         }
-    assert torch.equal(steps[None]["head"], steps[rate]["head"])
-    assert steps[None]["backbone"].abs().max() > 1e-4
+    assert torch.equal(steps[1.0]["head"], steps[rate]["head"])
+    assert steps[1.0]["backbone"].abs().max() > 1e-4
     torch.testing.assert_close(
-        steps[rate]["backbone"], rate * steps[None]["backbone"], rtol=1e-3, atol=1e-7
+        steps[rate]["backbone"], rate * steps[1.0]["backbone"], rtol=1e-3, atol=1e-7
     )
 
 
@@ -251,7 +257,8 @@ def test_a_named_network():
     assert isinstance(network, FineTunedNet)
     assert network.dropout.p == 0.4
     assert network.head.weight.shape == (3, 1280)
-    assert (clf.net_.freeze_epochs, clf.net_.backbone_rate) == (1, 0.1)
+    assert clf.net_.lr == FINE_TUNING_RATE
+    assert quick().fit(X, Y).net_.lr == LEARNING_RATE
     weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
     channels_last = torch.channels_last
     assert all(w.is_contiguous(memory_format=channels_last) for w in weights)
@@ -279,6 +286,22 @@ def test_grey_images_are_those_whose_channels_are_equal():
     )
 
 
+def test_each_channel_of_grey_images_has_statistics_of_its_own(monkeypatch):
+    """As those of timm and torchvision have; grey is painted over by its mean."""
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    backbone = _backbones.Backbone(nn.Identity(), 3, mean, std)
+    monkeypatch.setattr(_fine_tuned, "make_backbone", lambda *args, **kwargs: backbone)
+    clf = CNNClassifier(module="any", max_epochs=1).fit(X[..., 0], Y)
+    module = clf.net_.module_.eval()
+    assert module.standardize.mean.item() == pytest.approx(255 * 0.5)
+    pixels = torch.rand(2, 1, 3, 3)
+    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, std))
+    expected = ((pixels - mean) / std).mean(dim=(2, 3))
+    network = module.network
+    logits = module(255 * pixels)
+    torch.testing.assert_close(logits, network.head(expected), rtol=1e-4, atol=1e-5)
+
+
 def test_other_channels_are_refused():
     with pytest.raises(ValueError, match=r"3 channels \(red.* or grey.*got 2"):
         CNNClassifier(**LITE0).fit(X[..., :2], Y)
@@ -289,18 +312,15 @@ def test_there_must_be_such_a_backbone():
         CNNClassifier(module="resnet50").fit(X, Y)
 
 
-def test_what_is_inherited_is_not_frozen_unless_asked_for():
-    """At another size; explicit epochs hold in each training."""
+def test_weights_are_inherited_at_another_size():
+    """All of them; epochs of freezing hold in each training, as one sets them."""
     clf = CNNClassifier(**LITE0, max_epochs=1, warm_start="weights", random_state=0)
     assert clf.inherits_weights
     clf.fit(X, Y)
-    assert clf.net_.freeze_epochs == 1
     learned = clf.net_.module_.network.state_dict()
     larger = X.repeat(2, axis=1).repeat(2, axis=2)
     clf.set_params(callbacks=[("states", States())]).fit(larger, Y)
     begun = states_of(clf)
-    assert clf.net_.freeze_epochs == 0
-    assert clf.net_.backbone_rate == 0.1
     assert not differ(
         begun.backbone[0], {k[9:]: v for k, v in learned.items() if "backbone." in k}
     )
@@ -316,14 +336,13 @@ def test_a_search_inherits_weights():
         Pipeline([("size", ImageResizer()), ("cnn", cnn)]),
         {"cnn__learning_rate": [0.01, 0.02]},
         sizes=[4, 8],
-        n_iter=2,
+        n_iter=3,
         cv=2,
         inherit_weights=True,
         search="random",
         random_state=0,
     )
-    net = search.fit(X, Y).best_estimator_[-1].net_
-    assert net.freeze_epochs == 0  # as it has inherited, and `warm_start` is reset
+    search.fit(X, Y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
@@ -343,6 +362,7 @@ def test_pretrained_weights_are_not_read_in_vain(tmp_path, monkeypatch, request)
     clf = CNNClassifier(module="efficientnet-lite0", max_epochs=1, random_state=0)
     clf.set_params(warm_start="weights", freeze_epochs=1).fit(X, Y)
     pretrained = _backbones._read_lite0()["_conv_stem.weight"]
+    # Before the first step that is not frozen, and there is none.
     stem = clf.net_.module_.network.backbone.state_dict()["_conv_stem.weight"]
     assert torch.equal(stem, pretrained)
     request.getfixturevalue("no_weights")
