@@ -82,6 +82,8 @@ RECIPES: dict[str, dict] = {
         "patience": 5,
         "validation_fraction": 0.1,
         "callbacks": None,
+        "freeze_epochs": 0,
+        "backbone_rate": 1.0,
         "precision": "auto",
     },
     "default": {},
