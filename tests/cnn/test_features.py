@@ -197,8 +197,8 @@ def test_grey_images_are_colour_images():
 
 @pytest.mark.parametrize(
     "layout",
-    [lambda X: X[::-1], np.asfortranarray, lambda X: X[:, ::2, ::2]],
-    ids=["reversed", "fortran", "strided"],
+    [np.asarray, lambda X: X[::-1], np.asfortranarray, lambda X: X[:, ::2, ::2]],
+    ids=["read-only", "reversed", "fortran", "strided"],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, ">f4"])
 def test_any_memory_layout(layout, dtype):
