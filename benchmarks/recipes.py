@@ -45,6 +45,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import train_test_split
 
 from sklearn_iis.cnn import CNNClassifier
+from sklearn_iis.cnn._fine_tuned import LEARNING_RATE
 from sklearn_iis.datasets import load_image_folder, make_shapes
 
 # Parameters of CNNClassifier. "before" has them all, so that no new default changes it.
@@ -81,6 +82,8 @@ RECIPES: dict[str, dict] = {
         "patience": 5,
         "validation_fraction": 0.1,
         "callbacks": None,
+        "freeze_epochs": 0,
+        "backbone_rate": 1.0,
         "precision": "auto",
     },
     "default": {},
@@ -208,7 +211,7 @@ def warm_up():
 
 
 def list_tasks(args):
-    default_rate = CNNClassifier().learning_rate
+    default_rate = LEARNING_RATE
     tasks = []
     for seed in range(args.seeds):
         for data in args.datasets:

@@ -24,6 +24,7 @@ from benchmarks import (
 )
 from benchmarks.searches import FORMULAS, LIBRARIES, run
 from sklearn_iis import CNNClassifier, SearchSpace
+from sklearn_iis.datasets import make_shapes
 from sklearn_iis.searches import _tpe
 
 
@@ -216,7 +217,8 @@ def test_recipes_are_resumed(tmp_path, capsys):
 
 
 def test_other_recipes_are_run_at_the_default_rate():
-    rate = CNNClassifier().learning_rate
+    X, y = make_shapes(8, size=8, n_classes=2, random_state=0, return_X_y=True)
+    rate = CNNClassifier(max_epochs=1).fit(X, y).net_.lr
     arms = ["--datasets", "shapes", "--arms", "before", "default", "no shifts"]
     command = [*arms, "--seeds", "1", "--rates", "0.5", "1"]
     rates = {arm: [] for arm in arms[3:]}

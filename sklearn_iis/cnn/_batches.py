@@ -7,6 +7,9 @@ from torch.utils.data import Dataset
 # Statistics are taken of about so many bytes of float64 at a time.
 STATISTICS_BYTES = 2**24
 
+# How far floats may be below 0 and above 1. Bicubic resizing overshoots by a quarter.
+OVERSHOOT = 0.5
+
 
 class Batch(tuple):
     """A pair of images and labels, as callbacks of skorch take it, with weights.
@@ -69,6 +72,31 @@ class ImageDataset(Dataset):
         if self.weights is not None:
             weights = torch.from_numpy(self.weights[indices])
         return Batch(images, torch.from_numpy(self.labels[indices]), weights)
+
+    def pixel_range(self):
+        """Return the value of a white pixel: 255 in uint8, and 1 in floats.
+
+        Raises
+        ------
+        ValueError
+            If floats are far from 0 to 1. Resizing may overshoot by a part of that.
+        """
+        if self.images.dtype == np.uint8:
+            return 255
+        lowest, highest = self.images.min(), self.images.max()
+        if highest > 1 + OVERSHOOT:
+            raise ValueError(
+                f"pixels must be uint8 from 0 to 255, or floats from 0 to 1, as the "
+                f"weights were learned with them; got {self.images.dtype} up to "
+                f"{highest:g}: divide by 255, if they are from 0 to 255"
+            )
+        if lowest < -OVERSHOOT:
+            raise ValueError(
+                f"pixels must be uint8 from 0 to 255, or floats from 0 to 1, and are "
+                f"standardised in the network; got {lowest:g}: leave out what "
+                "standardises them before"
+            )
+        return 1
 
     def channel_statistics(self):
         """Return the mean and the standard deviation of each channel, in float64."""

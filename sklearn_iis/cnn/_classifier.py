@@ -23,6 +23,7 @@ from sklearn_iis._sklearn_compat import (
 )
 from sklearn_iis.cnn._callbacks import select_history
 from sklearn_iis.cnn._device import resolve_device
+from sklearn_iis.cnn._fine_tuned import get_constructor
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import explain_errors, load_model, save_model
 from sklearn_iis.cnn._optimizers import list_params
@@ -92,8 +93,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         whose further parameters are given as ``optimizer__<name>``. Those that evaluate
         a step more than once, such as LBFGS, are refused.
 
-    learning_rate : float, default=0.05
-        Step size, the largest of the schedule.
+    learning_rate : float, default=None
+        Step size, the largest of the schedule. None means 0.05, and 0.01 if `module` is
+        the name of a backbone.
 
     momentum : float, default=0.9
         Momentum of "sgd", and the first of the `betas` of "adamw"; in [0, 1).
@@ -192,13 +194,36 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         training; one that stops training, as skorch's `EarlyStopping` does, keeps what
         was learned.
 
-    module : class, default=None
-        A :class:`torch.nn.Module` of your own in place of the network above, whose
-        parameters from `n_conv_layers` to `dropout` are then not used. It is called
+    module : str or class, default=None
+        Another network in place of the one above, whose parameters from `n_conv_layers`
+        to `dropout` are then not used.
+
+        A name is that of a backbone with pretrained weights to be fine-tuned:
+        "efficientnet-lite0" [16]_ (extra ``pretrained``), "timm/<name>" or
+        "torchvision/<name>". On top of it are the mean of its feature maps, dropout,
+        and one linear layer. Its parameters are ``module__dropout=0.2``, and
+        ``module__pretrained=True``, whether to begin with these weights. Images are of
+        any size, grey or of three channels, and of dtype uint8 or floats from 0 to 1:
+        they are standardised as those that the weights were learned with.
+
+        Or a :class:`torch.nn.Module` of your own. It is called
         as ``module(input_shape=(channels, height, width), n_classes=n, **parameters)``,
         is given standardised images of shape (n, channels, height, width) and dtype
         float32, and returns logits of shape (n, n_classes), or a tuple that begins with
-        them.
+        them. It may have a submodule named `backbone`, which the next two parameters
+        are for, and attributes `pixel_mean` and `pixel_std`, a number for each channel:
+        images are then standardised by these, of pixels from 0 to 1, not by their own.
+
+    freeze_epochs : int, default=0
+        In how many epochs, the first ones, only the head is trained, which is new
+        [17]_: the backbone has no gradients, and stays as it is with the statistics of
+        batch normalisation; its dropout is off. They have a `schedule` of their own.
+        From `max_epochs` on, nothing else is trained. It holds in each training, also
+        one that begins with inherited weights by ``warm_start="weights"``.
+
+    backbone_rate : float, default=1.0
+        Learning rate of the backbone as a fraction of `learning_rate`: discriminative
+        fine-tuning [17]_, of two groups of layers.
 
     device : str, default="auto"
         Where to train and predict, for instance "cpu", "cuda:0" or "mps". "auto" takes
@@ -304,6 +329,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
        section 4, ICML 2021. :arxiv:`2104.00298`
     .. [15] T. Karras, T. Aila, S. Laine, J. Lehtinen, "Progressive Growing of GANs for
        Improved Quality, Stability, and Variation", ICLR 2018. :arxiv:`1710.10196`
+    .. [16] M. Tan, Q. V. Le, "EfficientNet: Rethinking Model Scaling for Convolutional
+       Neural Networks", ICML 2019, without what is slow on telephones.
+       :arxiv:`1905.11946`
+    .. [17] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text
+       Classification", sections 3.2 and 3.3, ACL 2018. :arxiv:`1801.06146`
 
     Examples
     --------
@@ -332,7 +362,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "pooling": [StrOptions({"flatten", "average"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "optimizer": [StrOptions({"sgd", "adamw"}), type],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "nesterov": ["boolean"],
         "schedule": [StrOptions(set(SCHEDULES))],
@@ -355,7 +385,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "callbacks": [list, None],
-        "module": [None, callable],
+        "module": [None, str, callable],
+        "freeze_epochs": [Interval(Integral, 0, None, closed="left")],
+        "backbone_rate": [Interval(Real, 0, None, closed="left")],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
@@ -381,7 +413,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         pooling="flatten",
         dropout=0.0,
         optimizer="sgd",
-        learning_rate=0.05,
+        learning_rate=None,
         momentum=0.9,
         nesterov=True,
         schedule="one-cycle",
@@ -405,6 +437,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         validation_fraction=0.1,
         callbacks=None,
         module=None,
+        freeze_epochs=0,
+        backbone_rate=1.0,
         device="auto",
         precision="auto",
         random_state=None,
@@ -445,6 +479,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.callbacks = callbacks
         self.module = module
+        self.freeze_epochs = freeze_epochs
+        self.backbone_rate = backbone_rate
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -521,8 +557,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     def _list_prefixed(self):
         """Return the parameters with a prefix, and the prefixes that take any."""
         of_module = {}
-        if callable(self.module):  # neither None nor wrong, which `fit` will say
-            of_module = {**inspect.signature(self.module).parameters}
+        constructor = get_constructor(self.module)
+        if callable(constructor):  # neither None nor wrong, which `fit` will say
+            of_module = {**inspect.signature(constructor).parameters}
             for name in ("input_shape", "n_classes"):
                 of_module.pop(name, None)
         valid, takes_any = {}, []
@@ -595,7 +632,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             the module has not as many logits as there are classes; if training should
             go on with other images, or with other parameters than `max_epochs`; if it
             should begin with weights that do not fit, or were learned for other
-            classes or another number of channels.
+            classes or another number of channels; if `freeze_epochs` or `backbone_rate`
+            need a backbone that the network has not; if there is no backbone of this
+            name, or the images have other pixels or channels than it takes.
+        ImportError
+            If a backbone, or the file of its weights, is not installed.
         TypeError
             If `module` is a module, not a class of one, or returns something else than
             logits.
@@ -795,7 +836,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         metadata. A parameter that is not made of numbers, strings, bools, None, lists,
         tuples and dicts, such as a class or a `random_state` that is no int, is not
         stored and comes back as its default, with those named after it by two
-        underscores; `module` is to be given to :meth:`load` again. Nor is the state of
+        underscores; `module` is to be given to :meth:`load` again, but for
+        "efficientnet-lite0". Nor is the state of
         the optimizer stored, so that a fit with ``warm_start=True`` starts anew.
 
         The file is loaded before it takes its place, and its predictions are compared.
@@ -855,8 +897,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         device : str, default="auto"
             Where to predict, wherever it was trained; see :class:`CNNClassifier`.
 
-        module : class, default=None
-            The `module` that it was trained with, if there was one. It is made without
+        module : str or class, default=None
+            The `module` that it was trained with, if there was one, but for
+            "efficientnet-lite0": a file must not choose what other code is run.
+            Pretrained weights are not read. The module is made without
             memory first, on torch's "meta" device, to compare its shapes with the file;
             one that cannot be made there, as it looks at its weights, is made at once,
             as large as the file claims.

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_iis._files import check_writable, replace_file
+from sklearn_iis.cnn._backbones import LITE0
 from sklearn_iis.cnn._callbacks import select_history
 from sklearn_iis.cnn._random import TorchRandom
 from sklearn_iis.cnn._training import make_module
@@ -42,6 +43,9 @@ MAX_QUOTE = 100
 
 # Parameters that `load` is given again.
 GIVEN_AGAIN = {"device", "module"}
+
+# Backbones that our own code makes: a file may ask for them.
+OWN_BACKBONES = (LITE0,)
 
 STATISTICS = ("standardize.mean", "standardize.scale")
 
@@ -73,14 +77,7 @@ def load_model(path: Path, cls: Any, device: str, module: Any) -> tuple[Any, nn.
     Nothing in the file is run, and no network is made whose weights it does not hold.
     """
     tensors, description = _read(path)
-    saved_with = description["module"]
-    if (saved_with is None) != (module is None):
-        raise ValueError(
-            f"it was saved with a module of its own, {_quote(saved_with)}: give it to "
-            "load as well"
-            if module is None
-            else "it was saved without a module of its own, but load was given one"
-        )
+    module = _check_module(description["module"], description.get("backbone"), module)
     params = {name: _decode(value) for name, value in description["params"].items()}
     classifier = cls(**params | {"device": device, "module": module})
     classifier._validate_params()
@@ -91,6 +88,37 @@ def load_model(path: Path, cls: Any, device: str, module: Any) -> tuple[Any, nn.
     _set_features(classifier, description)
     classifier._training = None
     return classifier, _make_network(classifier, tensors)
+
+
+def _check_module(saved_with: Any, backbone: Any, module: Any) -> Any:
+    """Return the module to load, or raise an error if it is not that of the file.
+
+    Parameters
+    ----------
+    saved_with : str or None
+        The module that the file was saved with, as a text to be shown.
+
+    backbone : str or None
+        The same if it was a name.
+
+    module : str, callable or None
+        The one that `load` was given.
+    """
+    if module is None and backbone in OWN_BACKBONES:
+        return backbone
+    if (saved_with is None) != (module is None):
+        raise ValueError(
+            f"it was saved with a module of its own, {_quote(saved_with)}: give it to "
+            "load as well, as a file must not choose which code makes its network"
+            if module is None
+            else "it was saved without a module of its own, but load was given one"
+        )
+    if module != backbone and (isinstance(module, str) or backbone is not None):
+        raise ValueError(
+            f"it was saved with module={_quote(saved_with)}, but load was given "
+            f"{_quote(module)}"
+        )
+    return module
 
 
 @contextmanager
@@ -136,6 +164,8 @@ def _describe(classifier: Any) -> dict[str, Any]:
             for row in classifier.history_
         ],
     }
+    if isinstance(module, str):
+        description["backbone"] = module
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(classifier, name):
             description[name] = _encode(name, getattr(classifier, name))
@@ -346,7 +376,7 @@ def _make_network(classifier: Any, tensors: Mapping[str, torch.Tensor]) -> nn.Mo
     n_layers = sum(n for n in layers if n != "auto")
     if own and n_layers > len(tensors):
         raise ValueError(f"it has {len(tensors)} tensors for {n_layers} layers")
-    make = partial(make_module, classifier, np.zeros(channels), np.ones(channels))
+    make = partial(make_module, classifier, pretrained=False)
     # Modules draw weights, which must not be seen outside.
     with TorchRandom(0).lent():
         network = _make_on_meta(make, must=own)

@@ -7,10 +7,12 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.utils import TeeGenerator
+from torch import nn
 
 from sklearn_iis.cnn._augment import Augmentation
 from sklearn_iis.cnn._batches import Batches, ImageDataset
 from sklearn_iis.cnn._callbacks import PruneTraining, StopTraining, is_penalized
+from sklearn_iis.cnn._fine_tuned import find_backbone, frozen
 from sklearn_iis.cnn._loss import ImageLoss, Targets, mix
 from sklearn_iis.execution._gpus import loading_device
 
@@ -27,7 +29,8 @@ class ImageClassifierNet(NeuralNetClassifier):
     ----------
     module : torch.nn.Sequential
         Maps images (n, channels, height, width) to logits (n, n_classes). The first of
-        it, "standardize", knows the mean of each channel.
+        it, "standardize", knows the mean of each channel; the second, "network", may
+        have a submodule "backbone".
 
     random : TorchRandom
         What the module and the augmentation draw from.
@@ -47,6 +50,12 @@ class ImageClassifierNet(NeuralNetClassifier):
 
     l2 : float, default=0.0
         Weight decay of the weights; biases and batch norm are left out.
+
+    freeze_epochs : int, default=0
+        In how many epochs, the first ones, the backbone stays as it is.
+
+    backbone_rate : float, default=1.0
+        Learning rate of the backbone, as a fraction of that of the others.
 
     precision : {"float32", "bfloat16"}, default="float32"
         What the module computes in. Loss and update are computed in float32.
@@ -74,6 +83,8 @@ class ImageClassifierNet(NeuralNetClassifier):
         iterator_train=Batches,
         iterator_valid=Batches,
         l2=0.0,
+        freeze_epochs=0,
+        backbone_rate=1.0,
         precision="float32",
         **kwargs,
     ):
@@ -92,6 +103,8 @@ class ImageClassifierNet(NeuralNetClassifier):
         self.augment = augment
         self.mixup = mixup
         self.l2 = l2
+        self.freeze_epochs = freeze_epochs
+        self.backbone_rate = backbone_rate
         self.precision = precision
         self.stopped_ = False
 
@@ -122,11 +135,22 @@ class ImageClassifierNet(NeuralNetClassifier):
         self.optimizer_.load_state_dict(self.optimizer_.state_dict())
 
     def initialize_optimizer(self):
+        # By identity: tensors compare by value.
+        in_backbone = {id(p) for p in self._backbone.parameters()}
         parameters = defaultdict(list)
         for parameter in self.module_.parameters():
             decay = self.l2 if is_penalized(parameter) else 0.0
-            parameters[decay].append(parameter)
-        groups = [{"params": p, "weight_decay": d} for d, p in parameters.items()]
+            parameters[decay, id(parameter) in in_backbone].append(parameter)
+        # The backbone has groups of its own at any rate: torch's fused SGD fails where
+        # only part of a group has a momentum yet.
+        groups = [
+            {
+                "params": members,
+                "weight_decay": decay,
+                "lr": self.lr * (self.backbone_rate if is_backbone else 1.0),
+            }
+            for (decay, is_backbone), members in parameters.items()
+        ]
         kwargs = self.get_params_for("optimizer")
         self.optimizer_ = self.optimizer(groups, lr=self.lr, **kwargs)
         return self
@@ -171,7 +195,7 @@ class ImageClassifierNet(NeuralNetClassifier):
         images, targets = self._augment(batch)
         self.optimizer_.zero_grad()
         self._set_training(True)
-        with self._drawing():
+        with self._drawing(), self._freezing():
             logits = self.infer(images, **fit_params)
         loss = self.get_loss(logits, targets, X=images, training=True)
         loss.backward()
@@ -197,6 +221,18 @@ class ImageClassifierNet(NeuralNetClassifier):
         """Return a context in which the module draws from its own stream."""
         device = torch.device(self.device)
         return self.random.lent(device) if self.module_draws else nullcontext()
+
+    @property
+    def _backbone(self):
+        """The part of the module that `freeze_epochs` and `backbone_rate` are for."""
+        network = getattr(self.module_, "network", self.module_)
+        backbone = find_backbone(network)
+        return nn.Module() if backbone is None else backbone
+
+    def _freezing(self):
+        """Return a context in which the backbone stays as it is, if it should."""
+        is_frozen = len(self.history) <= self.freeze_epochs
+        return frozen(self._backbone) if is_frozen else nullcontext()
 
     def _augment(self, batch):
         """Return the images as they are trained on, on the device, and the targets."""

@@ -38,6 +38,10 @@ def _descend(start, end, progress):
 class Schedule(Callback):
     """Set the learning rate before each step.
 
+    Epochs in which the net freezes its backbone have a schedule of their own, from its
+    beginning to its end, as what is new must learn fast in few of them. The other one
+    begins with the first step of the backbone.
+
     Parameters
     ----------
     schedule : {"constant", "cosine", "one-cycle"}
@@ -58,8 +62,14 @@ class Schedule(Callback):
             return
         history = net.history
         n_batches = len(history[-1]["batches"]) - 1  # that of this step is begun
-        step = (len(history) - 1) * self.steps_per_epoch_ + n_batches
-        n_steps = self.n_epochs * self.steps_per_epoch_
+        epoch, n_epochs = len(history) - 1, self.n_epochs
+        n_frozen = min(net.freeze_epochs, n_epochs)
+        if epoch < n_frozen:
+            n_epochs = n_frozen
+        else:
+            epoch, n_epochs = epoch - n_frozen, n_epochs - n_frozen
+        step = epoch * self.steps_per_epoch_ + n_batches
+        n_steps = n_epochs * self.steps_per_epoch_
         rate = relative_rate(self.schedule, step, n_steps)
         for group in net.optimizer_.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate

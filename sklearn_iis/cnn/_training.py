@@ -24,6 +24,12 @@ from sklearn_iis.cnn._callbacks import (
     Validation,
 )
 from sklearn_iis.cnn._device import resolve_device, resolve_precision
+from sklearn_iis.cnn._fine_tuned import (
+    check_backbone,
+    find_pixel_statistics,
+    get_constructor,
+    get_learning_rate,
+)
 from sklearn_iis.cnn._module import ConvNet, Standardize
 from sklearn_iis.cnn._net import (
     GPU_PIXELS_PER_BATCH,
@@ -140,12 +146,13 @@ class Training:
                 _, train, valid = parts
         device = resolve_device(classifier.device)
         random = TorchRandom(rng.randint(2**31))
-        statistics = data.select(train).channel_statistics()
+        images = data.select(train)
         with random.lent():
-            module = make_module(classifier, *statistics)
+            module = make_module(classifier, images, pretrained=learned is None)
         if learned is not None:
             networks = (each.get_submodule("network") for each in (module, learned))
-            inherit_weights(*networks, must_fit=classifier.module is None)
+            own = callable(classifier.module)
+            inherit_weights(*networks, must_fit=not own)
         # Of its own: others may draw from the classifier's, before training goes on.
         order = np.random.RandomState(rng.randint(2**31))
         net = make_net(classifier, module, device, order=order, random=random)
@@ -203,27 +210,66 @@ def _split(used, labels, classifier, rng):
     )
 
 
-def make_module(classifier: Any, mean: np.ndarray, std: np.ndarray) -> nn.Sequential:
-    """Return the network on top of the standardisation of its images."""
+def make_module(
+    classifier: Any, images: ImageDataset | None = None, *, pretrained: bool = True
+) -> nn.Sequential:
+    """Return the network on top of the standardisation of its images.
+
+    Parameters
+    ----------
+    classifier : CNNClassifier
+        The parameters, `classes_` and `image_shape_`.
+
+    images : ImageDataset, default=None
+        The training images. None means that statistics will be loaded.
+
+    pretrained : bool, default=True
+        Whether a backbone by name reads the weights it comes with. If they will be
+        replaced it need not.
+    """
     height, width, channels = classifier.image_shape_
-    shapes = {
-        "input_shape": (channels, height, width),
-        "n_classes": len(classifier.classes_),
-    }
+    input_shape, n_classes = (channels, height, width), len(classifier.classes_)
+    shapes = {"input_shape": input_shape, "n_classes": n_classes}
+    network: nn.Module
+    memory_format = torch.channels_last
     if classifier.module is None:
         params = {name: getattr(classifier, name) for name in NETWORK_PARAMS}
-        memory_format = torch.channels_last
-        network = ConvNet(**shapes, **params).to(memory_format=memory_format)  # type: ignore[call-overload]
+        network = ConvNet(**shapes, **params)
     else:
         params = classifier.get_params(deep=False)
         own = {k[8:]: v for k, v in params.items() if k.startswith("module__")}
-        network = classifier.module(**shapes, **own)
+        if not pretrained and isinstance(classifier.module, str):
+            own["pretrained"] = False
+        network = get_constructor(classifier.module)(**shapes, **own)
+    if callable(classifier.module):
         memory_format = torch.contiguous_format  # `view` would fail with the other
+    else:
+        network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
+    mean, std = np.zeros(channels), np.ones(channels)
+    if images is not None:
+        mean, std = _find_statistics(network, images)
     standardize = Standardize(mean, std, memory_format)
     module = nn.Sequential(OrderedDict(standardize=standardize, network=network))
     if classifier.module is not None:
-        _check_logits(module, shapes["input_shape"], shapes["n_classes"])
+        _check_logits(module, input_shape, n_classes)
     return module
+
+
+def _find_statistics(network, images):
+    """Return mean and deviation of each channel, to standardise images by."""
+    wanted = find_pixel_statistics(network)
+    if wanted is None:
+        return images.channel_statistics()
+    white = images.pixel_range()
+    n_channels = images.images.shape[-1]
+    for name, values in zip(("pixel_mean", "pixel_std"), wanted, strict=True):
+        if values.shape != (n_channels,):
+            raise ValueError(
+                f"{name} of {type(network).__name__} must hold a number for each of "
+                f"the {n_channels} channels of the images, got {values.tolist()}"
+            )
+    mean, std = wanted
+    return white * mean, white * std
 
 
 def _check_logits(module, input_shape, n_classes):
@@ -260,6 +306,7 @@ def make_net(
     random: TorchRandom | None = None,
 ) -> ImageClassifierNet:
     """Return the net that trains a module, with its callbacks, or predicts by it."""
+    check_backbone(classifier, module.get_submodule("network"))
     height, width, _ = classifier.image_shape_
     on_gpu = device.type == "cuda"
     n_pixels = GPU_PIXELS_PER_BATCH if on_gpu else PIXELS_PER_BATCH
@@ -281,8 +328,10 @@ def make_net(
         criterion__label_smoothing=classifier.label_smoothing,
         optimizer=optimizer,
         **{f"optimizer__{name}": value for name, value in params.items()},
-        lr=classifier.learning_rate,
+        lr=get_learning_rate(classifier),
         l2=classifier.l2,
+        freeze_epochs=classifier.freeze_epochs,
+        backbone_rate=classifier.backbone_rate,
         batch_size=classifier.batch_size,
         iterator_train__rng=order,
         iterator_valid__batch_size=max(1, n_pixels // (height * width)),

@@ -3,9 +3,11 @@
 import json
 import pickle
 import re
+import sys
 import traceback
 import tracemalloc
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -576,3 +578,86 @@ def test_modules_that_cannot_be_saved(params, error, message, path):
         classifier.save(path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+LITE0 = {"module": "efficientnet-lite0", "module__pretrained": False}
+
+
+@pytest.fixture(scope="module")
+def named():
+    """Return a classifier whose module is a name, trained for an epoch."""
+    return CNNClassifier(**LITE0, max_epochs=1, random_state=0).fit(X, Y)
+
+
+@pytest.mark.parametrize("module", [None, "efficientnet-lite0"])
+def test_a_backbone_of_ours_is_made_by_its_name(named, tmp_path, module):
+    """It need not be given again; grey images have buffers that are not stored."""
+    path = tmp_path / "named.safetensors"
+    named.save(path)
+    loaded = CNNClassifier.load(path, module=module)
+    assert loaded.get_params() == named.get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(X), named.predict_proba(X))
+
+
+@pytest.mark.parametrize("module", [Linear, "timm/resnet18"])
+def test_a_name_must_be_that_of_the_file(named, tmp_path, module):
+    path = tmp_path / "named.safetensors"
+    named.save(path)
+    message = "saved with module=.*'efficientnet-lite0'.*, but load was given .*"
+    with pytest.raises(ValueError, match=message):
+        CNNClassifier.load(path, module=module)
+
+
+def test_a_name_is_not_for_a_file_of_another_module(tmp_path):
+    path = tmp_path / "linear.safetensors"
+    CNNClassifier(module=Linear, max_epochs=1).fit(X, Y).save(path)
+    with pytest.raises(ValueError, match=r"saved with module=.*Linear.*efficientnet"):
+        CNNClassifier.load(path, module="efficientnet-lite0")
+
+
+class Pooled(nn.Conv2d):
+    """A model of another library, as far as it is used here."""
+
+    num_features = 2
+    pretrained_cfg = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.2, 0.2)}
+
+
+@pytest.fixture
+def fake_timm(monkeypatch):
+    """Stand in for timm, which cannot be imported everywhere; count its models."""
+    calls = []
+
+    def create_model(name, pretrained, num_classes):
+        calls.append(pretrained)
+        return Pooled(3, 2, 3)
+
+    timm = ModuleType("timm")
+    timm.is_model = lambda name: True
+    timm.create_model = create_model
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    return calls
+
+
+def test_a_file_does_not_choose_code_of_others(fake_timm, tmp_path):
+    """The name must be given again, and no pretrained weights are asked for."""
+    path = tmp_path / "timm.safetensors"
+    clf = CNNClassifier(module="timm/any", max_epochs=1).fit(X, Y)
+    assert fake_timm.pop() is True
+    clf.save(path)
+    assert not any(fake_timm)
+    fake_timm.clear()
+    with pytest.raises(ValueError, match=r"'timm/any'.*: give it to load as well"):
+        CNNClassifier.load(path)
+    assert not fake_timm
+    loaded = CNNClassifier.load(path, module="timm/any")
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.mark.parametrize("backbone", [["efficientnet-lite0"], 3, {"a": 1}, "torch"])
+def test_a_backbone_that_is_none(named, tmp_path, backbone):
+    """Whatever a file holds in its place, it is an error that says so."""
+    path = tmp_path / "named.safetensors"
+    named.save(path)
+    rewrite(path, backbone=backbone)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        CNNClassifier.load(path)
