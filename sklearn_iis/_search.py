@@ -153,8 +153,8 @@ class IISSearchCV(BaseSearchCV):
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
         `size` of the pipeline's `ImageResizer`, which resizes once per stage. Another
-        step, such as a PCA, is fitted again for each candidate, unless the pipeline has
-        a `memory`.
+        step that learns something, such as a PCA, is fitted again for each candidate,
+        unless the pipeline has a `memory`.
 
     keep : float, default=0.25
         Which fraction of a stage's candidates, the best of those that did not fail, the
@@ -366,6 +366,24 @@ class IISSearchCV(BaseSearchCV):
         `best_params_` then tell of the candidates that were evaluated on all splits.
         With `inherit_weights` or `n_averaged`, `best_estimator_` averages what the best
         of them have left, as `n_averaged` does.
+
+    Notes
+    -----
+    The first steps of a pipeline, such as an `ImageResizer` and whatever takes frozen
+    features of its images, are computed once per stage, by the process of the search,
+    for all candidates and splits and for the last fit. That goes for steps that say by
+    their tag `requires_fit=False` that they learn nothing, up to the first one that is
+    searched, takes parameters of `fit`, or does not give an array of numbers with a row
+    for each sample. Some samples are tried alone as well: a step that then makes
+    something else of them looks at other samples, those of the test data among them,
+    and it is left to the candidates with all that follow.
+
+    What comes out is kept in a file: beside the storage if that is a file
+    (`<file>.prepared`), until `fit` ends, so that another call finds it after a kill;
+    otherwise in the temporary directory. Evaluations skip these steps: a scorer gets
+    a pipeline with "passthrough" in their places, and X as it comes out of them. (An
+    `ImageResizer` by itself stays, with nothing left to do.) `best_estimator_` has all
+    its steps.
 
     References
     ----------

@@ -86,8 +86,9 @@ class Fidelity:
     def make(self, estimator: Any, params: dict[str, Any]) -> Any:
         """Return a candidate, not fitted, without the steps that are skipped."""
         # Some parameters may be estimators themselves.
-        params = clone(self._select(params), safe=False)
-        return clone(estimator).set_params(**self._skip, **params)
+        params = self._skip | clone(self._select(params), safe=False)
+        made = clone(estimator)
+        return made.set_params(**params) if params else made
 
     def inherit(self, learned: Any, below: "Fidelity", estimator: Any) -> Any:
         """Return a candidate that was fitted below, for a fit that starts from it.
