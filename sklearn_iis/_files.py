@@ -91,6 +91,34 @@ def make_private_directory(path: str) -> bool:
 
 
 @contextmanager
+def claimed(directory: str | None) -> Iterator[str | None]:
+    """Have a directory for this fit alone as long as the block lasts.
+
+    Yields None in place of it if another fit, in whatever process, has it by now, or if
+    it cannot be locked.
+    """
+    lock = None
+    if directory is not None:
+        lock = FileLock(os.path.join(directory, LOCK), thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except (OSError, NotImplementedError):  # of filelock, Timeout is the first
+            lock = None
+    try:
+        yield None if lock is None else directory
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def remove_directory(path: str) -> None:
+    """Remove a directory, and the one it is in if that is empty then."""
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(path))
+
+
+@contextmanager
 def workspace() -> Iterator[str]:
     """Make a temporary directory for a fit; remove those that crashes left behind.
 

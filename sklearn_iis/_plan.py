@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags, indexable
 
@@ -37,7 +37,8 @@ from sklearn_iis.execution._gpus import (
     find_auto_devices,
     loading_on,
 )
-from sklearn_iis.execution._inheritance import Heirs, end_inheriting, inherit
+from sklearn_iis.execution._inheritance import Heirs, end_inheriting
+from sklearn_iis.execution._prepared import Prepared
 from sklearn_iis.execution._record import Row
 from sklearn_iis.execution._scheduler import Scheduler
 from sklearn_iis.space import SearchSpace
@@ -76,8 +77,12 @@ class FitCall:
         self.routed = search._get_routed_params_for_fit(params)
         self.n_samples = count_samples(self.X)
         self.callback_ctx: Any = None
-        # The parameters of each stage, if each starts from the weights of the last.
-        self.climbed: list[dict[str, Any]] | None = None
+        # Of the stages so far; a search that is none of stages has none.
+        self.fidelities: dict[int, Fidelity] = {}
+        # X of those stages for which it was computed once.
+        self.prepared: dict[int, Prepared] = {}
+        # Whether a candidate starts in a stage from the weights of the one before.
+        self.climbs = False
 
     @cached_property
     def splits(self) -> list[tuple[Any, Any]]:
@@ -207,6 +212,8 @@ class FitCall:
                     continue
                 if estimator is None:
                     estimator = self._fit(row, context, name, split)
+                else:
+                    self._put_back(estimator, self._stage(row))
                 if devices:
                     # It may have been on a GPU of another process.
                     estimator.set_params(**devices)
@@ -215,9 +222,9 @@ class FitCall:
 
     def _fit(self, row, parent_ctx, name, split=None):
         """Return the candidate of a row, fitted on all data or on those of a split."""
-        results = self.search.cv_results_
-        params = clone(results["params"][row], safe=False)
-        estimator = clone(self.search.estimator).set_params(**params)
+        params, stage = self.search.cv_results_["params"][row], self._stage(row)
+        fidelity = self.fidelities.get(stage, Fidelity(self.X))
+        estimator = begun = fidelity.make(self.search.estimator, params)
         told, fit_params = self._told, self.routed.estimator.fit
         if split is not None:
             train = self.splits[split][0]
@@ -226,33 +233,56 @@ class FitCall:
             weights = fit_params.get("sample_weight")
             metadata = None if weights is None else {"sample_weight": weights}
             told = told | {"X": X, "y": y, "metadata": metadata}
-        data = (told["X"],) if told["y"] is None else (told["X"], told["y"])
-        begun = estimator
-        if self.climbed is not None and (stage := results["stage"][row]):
-            learned = self._climb(params, self.climbed[:stage], data, fit_params)
-            begun = inherit(learned, self.climbed[stage])
+        if self.climbs and stage:
+            learned = self._climb(params, stage, split, fit_params)
+            below = self.fidelities[stage - 1]
+            begun = fidelity.inherit(learned, below, self.search.estimator)
             hand_on_callbacks(estimator, begun)
         context = parent_ctx.subcontext(task_name=name)
         with context.propagate_callback_context(begun):
             context.call_on_fit_task_begin(**told)
-            begun.fit(*data, **fit_params)
+            begun.fit(*self._select_data(begun, stage, split), **fit_params)
         context.call_on_fit_task_end(**told)
         if begun is not estimator:
             end_inheriting(begun, estimator)
+        self._put_back(begun, stage)
         return begun
 
-    def _climb(self, params, below, data, fit_params):
+    def _climb(self, params, n_stages, split, fit_params):
         """Return what a candidate learns in the stages before its own."""
-        learned = None
-        for fixed in below:
-            if learned is None:
-                own = clone(params | fixed, safe=False)
-                learned = clone(self.search.estimator).set_params(**own)
+        learned, below = None, None
+        for stage in range(n_stages):
+            fidelity = self.fidelities[stage]
+            if below is None:
+                own = params | fidelity.fixed
+                learned = fidelity.make(self.search.estimator, own)
             else:
-                learned = inherit(learned, fixed)
+                learned = fidelity.inherit(learned, below, self.search.estimator)
+            below = fidelity
             with without_callbacks(learned):
+                data = self._select_data(learned, stage, split)
                 learned.fit(*data, **fit_params)
         return learned
+
+    def _stage(self, row):
+        """Return the index of the stage of a row of `cv_results_`."""
+        return self.search.cv_results_["stage"][row] if self.fidelities else 0
+
+    def _select_data(self, estimator, stage, split):
+        """Return X and perhaps y for a fit, all samples or those of a split."""
+        X, y = self.X, self.y
+        if stage in self.prepared:
+            # In memory for a fit on all of it, as estimators may write to it.
+            prepared = self.prepared[stage]
+            X = prepared.load() if split is None else prepared.open()
+        if split is not None:
+            X, y = split_safely(estimator, X, y, self.splits[split][0])
+        return (X,) if y is None else (X, y)
+
+    def _put_back(self, estimator, stage):
+        """Have a fitted estimator take X as it was before it was prepared."""
+        if stage in self.prepared:
+            self.prepared[stage].put_back(estimator, self.X, self.y)
 
     @property
     def _told(self):

@@ -3,21 +3,21 @@
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from numbers import Integral, Real
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 
-from sklearn_iis._files import workspace
+import sklearn_iis
+from sklearn_iis._files import claimed, remove_directory, workspace
 from sklearn_iis._plan import FitCall, Stage, StagePlan, plan_sizes, split_budget
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._results import combine_results, metric_names, report_failures
@@ -44,6 +44,7 @@ from sklearn_iis.execution._inheritance import (
     Promotable,
     check_heirs,
 )
+from sklearn_iis.execution._prepared import find_stateless, prepare
 from sklearn_iis.execution._progress import StageProgress
 from sklearn_iis.searches import SEARCHES, Sampler, Search, get_search
 from sklearn_iis.searches._adapter import ForeignStage, check_adaptable, takes_callbacks
@@ -54,6 +55,7 @@ from sklearn_iis.storage import (
     describe_data,
     describe_params,
     describe_space,
+    digest,
     hide_password,
 )
 
@@ -151,8 +153,8 @@ class IISSearchCV(BaseSearchCV):
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
         `size` of the pipeline's `ImageResizer`, which resizes once per stage. Another
-        step, such as a PCA, is fitted again for each candidate, unless the pipeline has
-        a `memory`.
+        step that learns something, such as a PCA, is fitted again for each candidate,
+        unless the pipeline has a `memory`.
 
     keep : float, default=0.25
         Which fraction of a stage's candidates, the best of those that did not fail, the
@@ -365,6 +367,24 @@ class IISSearchCV(BaseSearchCV):
         With `inherit_weights` or `n_averaged`, `best_estimator_` averages what the best
         of them have left, as `n_averaged` does.
 
+    Notes
+    -----
+    The first steps of a pipeline, such as an `ImageResizer` and whatever takes frozen
+    features of its images, are computed once per stage, by the process of the search,
+    for all candidates and splits and for the last fit. That goes for steps that say by
+    their tag `requires_fit=False` that they learn nothing, up to the first one that is
+    searched, takes parameters of `fit`, or does not give an array of numbers with a row
+    for each sample. Some samples are tried alone as well: a step that then makes
+    something else of them looks at other samples, those of the test data among them,
+    and it is left to the candidates with all that follow.
+
+    What comes out is kept in a file: beside the storage if that is a file
+    (`<file>.prepared`), until `fit` ends, so that another call finds it after a kill;
+    otherwise in the temporary directory. Evaluations skip these steps: a scorer gets
+    a pipeline with "passthrough" in their places, and X as it comes out of them. (An
+    `ImageResizer` by itself stays, with nothing left to do.) `best_estimator_` has all
+    its steps.
+
     References
     ----------
     .. [1] T. Hinz, N. Navarro-Guerrero, S. Magg, S. Wermter, "Speeding up the
@@ -513,11 +533,11 @@ class IISSearchCV(BaseSearchCV):
         self._check_averaging(call)
         if self.inherit_weights:
             check_heirs(clone(self.estimator).set_params(**plan.fixed[0]))
-            call.climbed = plan.fixed
+            call.climbs = True
         select_best = self._find_best_of_last if self.select == "last" else None
-        with workspace() as directory:
+        with workspace() as directory, ExitStack() as stack:
             with running_executor(self.n_jobs) as executor:
-                run = _Run(call, plan, executor, directory)
+                run = _Run(call, plan, executor, directory, stack)
                 run.studies = self._open_studies(run, space)
                 run.kept = self._make_best_estimators(directory)
                 run.inheritance = self._make_inheritance(run)
@@ -528,7 +548,7 @@ class IISSearchCV(BaseSearchCV):
                     self._run_stages(run, space)
             with self._delivering_best(run, select_best):
                 call.finish(select_best, None if self._fits_at_last else run.kept)
-            run.remove_weights()
+            run.remove_files()
         return self
 
     def _check_averaging(self, call):
@@ -568,11 +588,14 @@ class IISSearchCV(BaseSearchCV):
         """
         if not self.inherit_weights:
             return None
-        directory = None if self.storage is None else run.studies.make_directory()
+        directory = self._make_lasting_directory(run, "weights")
         if directory is None:
-            directory = os.path.join(run.directory, "weights")
-            os.mkdir(directory)
+            directory = run.make_directory("weights")
         return Inheritance(EstimatorFiles(directory), run.plan.n_stages)
+
+    def _make_lasting_directory(self, run, kind):
+        """Return a directory beside the storage; None if there can be none."""
+        return None if self.storage is None else run.studies.make_directory(kind)
 
     @contextmanager
     def _delivering_best(self, run, select_best):
@@ -637,7 +660,7 @@ class IISSearchCV(BaseSearchCV):
         ):
             job = run.call.make_job(
                 space,
-                self._make_fidelities(run, stages, space),
+                self._make_fidelities(run, stages, space, search),
                 trial_timeout=self.trial_timeout,
                 trials_per_gpu=self.trials_per_gpu,
                 checkpoints=Checkpoints(directory),
@@ -660,15 +683,54 @@ class IISSearchCV(BaseSearchCV):
                 # Also what was evaluated before an interrupt.
                 self._add_results(run, search, space, promoted)
 
-    def _make_fidelities(self, run, stages, space):
-        """Return the parameters and images of stages, of those before if inherited."""
-        # Those of stages that are over are let go first.
-        before = run.fidelities if self.inherit_weights else {}
-        run.fidelities = dict(before)
+    def _make_fidelities(self, run, stages, space, search):
+        """Return the parameters and data of stages, of those before if inherited."""
+        made = run.call.fidelities
+        before = dict(made) if self.inherit_weights else {}
         for stage in stages:
-            X = self._resize_once(run.call.X, space, run.plan, stage)
-            run.fidelities[stage] = Fidelity(X, run.plan.fixed[stage])
-        return run.fidelities
+            fixed = run.plan.fixed[stage]
+            prepared = self._prepare(run, stage, space, search)
+            if prepared is None:
+                made[stage] = Fidelity(run.call.X, fixed)
+            else:
+                run.call.prepared[stage] = prepared
+                made[stage] = Fidelity(prepared.open(), fixed, prepared.skipped)
+        return before | {stage: made[stage] for stage in stages}
+
+    def _prepare(self, run, stage, space, search):
+        """Return X after the steps that need no candidate; None if there are none."""
+        call, name = run.call, run.plan.name(stage)
+        steps = self._find_steps(call, run.plan.fixed[stage], space, search)
+        if not steps:
+            return None
+        if run.prepared_in is None:
+            lasting = self._make_lasting_directory(run, "prepared")
+            own = run.stack.enter_context(claimed(lasting))
+            run.prepared_in = own or run.make_directory("prepared")
+        report = {}
+        if run.bars is not None:
+            bar = run.bars.add_preparation(f"preparing {name}", call.n_samples)
+            report = {"report": bar}
+        try:
+            return prepare(call.X, call.y, steps, run.locate_prepared, **report)
+        except Exception as error:
+            error.add_note(f"This was to be computed once for all of {name}.")
+            raise
+
+    def _find_steps(self, call, fixed, space, search):
+        """Return the leading steps that do the same for all candidates of a stage."""
+        settings = (self.search_params or {}).values()
+        steps = find_stateless(
+            self.estimator,
+            fixed,
+            # Hyperband's resource may be a parameter of such a step.
+            {*space.names, *(value for value in settings if isinstance(value, str))},
+            {*call.routed.estimator.fit, *call.routed.scorer.score},
+        )
+        if not isinstance(search, Search):
+            # Its candidates may have whatever parameters.
+            steps = [step for step in steps[:1] if isinstance(step[1], ImageResizer)]
+        return steps
 
     def _list_listeners(self, run, stages, search):
         """Return what is called with each row that is complete."""
@@ -901,25 +963,6 @@ class IISSearchCV(BaseSearchCV):
                 )
         return search
 
-    def _resize_once(self, X, space, plan, stage):
-        """Return X as the pipeline's resizer would, so that it has nothing to do."""
-        size = plan.sizes[stage]
-        if size is None or not isinstance(self.estimator, Pipeline):
-            return X
-        name, resizer = self.estimator.steps[0]
-        if (
-            not isinstance(resizer, ImageResizer)
-            or plan.size_param != f"{name}__size"
-            or any(n == name or n.startswith(f"{name}__") for n in space.names)
-        ):
-            return X
-        own = {
-            param.removeprefix(f"{name}__"): value
-            for param, value in plan.fixed[stage].items()
-            if param.startswith(f"{name}__")
-        }
-        return clone(resizer).set_params(**own).fit_transform(X)
-
     def _check_metrics(self):
         metrics = metric_names(self.cv_results_)
         self.multimetric_ = self.stages_[-1].multimetric_
@@ -968,15 +1011,18 @@ class _Run:
     call: FitCall
     plan: StagePlan
     executor: Executor
+    # For temporary files.
     directory: str
+    # Left when the fit ends.
+    stack: ExitStack
     studies: Any = None
     bars: StageProgress | None = None
     kept: BestEstimators | None = None
     inheritance: Inheritance | None = None
+    # The directory of prepared data, once there are some.
+    prepared_in: str | None = None
     # Seconds of the fits of each stage.
     fit_times: dict[int, list[float]] = field(default_factory=dict)
-    # Of the stage, and of those before it if weights are inherited.
-    fidelities: dict[int, Fidelity] = field(default_factory=dict)
     promoted: list[list[Candidate]] = field(default_factory=list)
 
     @cached_property
@@ -985,10 +1031,22 @@ class _Run:
         assert self.inheritance is not None
         return Heirs(self.inheritance.files)
 
-    def remove_weights(self) -> None:
-        """Remove the weights that nobody inherits any more."""
+    def make_directory(self, name: str) -> str:
+        """Make a directory that is removed when the fit ends, however it does."""
+        path = os.path.join(self.directory, name)
+        os.mkdir(path)
+        return path
+
+    def locate_prepared(self, steps: Sequence[tuple[str, Any]]) -> str:
+        """Return the path of what these steps make of X, the same in another call."""
+        assert self.prepared_in is not None
+        described = [[type(step).__module__, describe(step)] for _, step in steps]
+        name = digest([sklearn_iis.__version__, described])
+        return os.path.join(self.prepared_in, f"{name}.npy")
+
+    def remove_files(self) -> None:
+        """Remove what was kept for another call, in case that this one is killed."""
         if self.inheritance is not None:
-            directory = self.inheritance.files.directory
-            rmtree(directory, ignore_errors=True)
-            with suppress(OSError):  # of other searches there are some
-                os.rmdir(os.path.dirname(directory))
+            remove_directory(self.inheritance.files.directory)
+        if self.prepared_in is not None:
+            remove_directory(self.prepared_in)

@@ -12,6 +12,7 @@ from sklearn.model_selection._search import (
     _yield_masked_array_for_each_param as yield_masked_arrays,
 )
 from sklearn.tree._tree import Tree
+from sklearn.utils import _safe_indexing as take_samples
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -48,6 +49,7 @@ __all__ = [
     "make_evaluation_context",
     "select_params",
     "split_safely",
+    "take_samples",
     "takes_sample_weight",
     "validate_params",
     "without_callbacks",

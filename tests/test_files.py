@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sklearn_iis._files import check_writable, replace_file, workspace
+from sklearn_iis._files import (
+    check_writable,
+    claimed,
+    remove_directory,
+    replace_file,
+    workspace,
+)
 
 
 def test_a_file_is_replaced(tmp_path):
@@ -134,3 +140,35 @@ def test_folders_of_others_are_left_alone(temporary_folder):
     with workspace():
         pass
     assert sorted(temporary_folder.rglob("*")) == before
+
+
+def test_a_directory_is_claimed_by_one_fit_at_a_time(tmp_path):
+    path = str(tmp_path)
+    with claimed(path) as own:
+        assert own == path
+        with claimed(path) as other:
+            assert other is None
+    with claimed(path) as own:
+        assert own == path
+    with claimed(None) as own:
+        assert own is None
+
+
+def test_a_claim_ends_with_its_process(tmp_path):
+    code = (
+        "import os; from sklearn_iis._files import claimed\n"
+        f"with claimed({str(tmp_path)!r}) as own: os._exit(0 if own else 1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with claimed(str(tmp_path)) as own:
+        assert own == str(tmp_path)
+
+
+def test_a_directory_is_removed_with_its_parent_if_that_is_empty(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "parent" / name).mkdir(parents=True)
+    (tmp_path / "parent" / "a" / "file").touch()
+    remove_directory(str(tmp_path / "parent" / "a"))
+    assert os.listdir(tmp_path / "parent") == ["b"]
+    remove_directory(str(tmp_path / "parent" / "b"))
+    assert os.listdir(tmp_path) == []

@@ -39,6 +39,7 @@ from sklearn_iis.execution._inheritance import (
     inherit,
 )
 from sklearn_iis.execution._monitor import Monitor, monitored
+from sklearn_iis.execution._prepared import PASSTHROUGH
 from sklearn_iis.execution._record import Record, Row, Scores, Task
 from sklearn_iis.execution._text import shorten_error
 from sklearn_iis.space import SearchSpace
@@ -79,6 +80,45 @@ class Fidelity:
     X: Any
     # Parameters of the estimator that all candidates of the stage share.
     fixed: dict[str, Any] = field(default_factory=dict)
+    # The leading steps of the pipeline that X has been through already.
+    skipped: tuple[str, ...] = ()
+
+    def make(self, estimator: Any, params: dict[str, Any]) -> Any:
+        """Return a candidate, not fitted, without the steps that are skipped."""
+        # Some parameters may be estimators themselves.
+        params = self._skip | clone(self._select(params), safe=False)
+        made = clone(estimator)
+        return made.set_params(**params) if params else made
+
+    def inherit(self, learned: Any, below: "Fidelity", estimator: Any) -> Any:
+        """Return a candidate that was fitted below, for a fit that starts from it.
+
+        Parameters
+        ----------
+        learned : estimator object
+            It is changed.
+
+        below : Fidelity
+            That of the stage that it was fitted in.
+
+        estimator : estimator object
+            That of the user.
+        """
+        missing = set(below.skipped) - set(self.skipped)
+        steps = {name: estimator.get_params()[name] for name in missing}
+        return inherit(learned, steps | self._skip | self._select(self.fixed))
+
+    @property
+    def _skip(self):
+        return dict.fromkeys(self.skipped, PASSTHROUGH)
+
+    def _select(self, params):
+        """Return the parameters of the steps that are not skipped."""
+        return {
+            name: value
+            for name, value in params.items()
+            if name.partition("__")[0] not in self.skipped
+        }
 
 
 @dataclass
@@ -221,9 +261,15 @@ class _Evaluation:
 
     def _make_estimator(self, stage):
         """Return the candidate in a stage, not fitted."""
-        # Some parameters may be estimators themselves.
-        params = clone(self.job.decode(self.task.at(stage)), safe=False)
-        return clone(self.job.estimator).set_params(**params)
+        fidelity = self.job.fidelities[stage]
+        for name in self.task.params:
+            if (step := name.partition("__")[0]) in fidelity.skipped:
+                raise ValueError(
+                    f"{name!r} cannot vary from candidate to candidate, as the step "
+                    f"{step!r} was computed once for all: name it in the space"
+                )
+        params = self.job.decode(self.task.at(stage))
+        return fidelity.make(self.job.estimator, params)
 
     def _select_training(self, estimator, stage):
         """Return the training samples of the split, and the parameters of `fit`."""
@@ -303,18 +349,22 @@ class _Evaluation:
             if learned is None:
                 learned = self._make_estimator(stage)
             else:
-                learned = inherit(learned, self.job.fidelities[stage].fixed)
+                learned = self._inherit(learned, stage)
             data = self._select_training(learned, stage)
             begin_stage()
             with without_callbacks(learned):
                 self._fit_once(learned, devices, *data)
         return learned
 
+    def _inherit(self, learned, stage):
+        below, fidelity = (self.job.fidelities[i] for i in (stage - 1, stage))
+        return fidelity.inherit(learned, below, self.job.estimator)
+
     def _fit_last(self, estimator, learned, devices, data):
         """Fit in the stage of the task, from what there is; return what is fitted."""
         job, begun, checkpoint = self.job, estimator, None
         if learned is not None:
-            begun = inherit(learned, job.fidelities[self.task.stage].fixed)
+            begun = self._inherit(learned, self.task.stage)
         elif job.checkpoints is not None:
             checkpoint = job.checkpoints.find(estimator, self.task)
         if checkpoint is not None:

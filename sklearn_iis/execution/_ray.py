@@ -56,7 +56,9 @@ class RayExecutor:
         ValueError
             If there are more workers than GPUs for them.
         """
-        self._check_gpus(job.estimator, job.trials_per_gpu)
+        # Without what was computed before, which may have been all that takes a GPU.
+        estimator = job.fidelities[job.last_stage].make(job.estimator, {})
+        self._check_gpus(estimator, job.trials_per_gpu)
         self.restart()
         arrays = []
 

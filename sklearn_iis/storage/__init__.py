@@ -8,6 +8,7 @@ from sklearn_iis.storage._fingerprint import (
     describe_data,
     describe_params,
     describe_space,
+    digest,
 )
 from sklearn_iis.storage._passwords import StorageParam, hide_password
 
@@ -25,6 +26,7 @@ __all__ = [
     "describe_data",
     "describe_params",
     "describe_space",
+    "digest",
     "hide_password",
     "make_pruner",
     "open_storage",

@@ -152,8 +152,13 @@ class SearchStudies:
         joined = StageRecorders(dict(zip(stages, recorders, strict=True)))
         return joined, known, random_state
 
-    def make_directory(self) -> str | None:
-        """Make the directory of this call beside the file of the storage.
+    def make_directory(self, kind: str) -> str | None:
+        """Make a directory of this call beside the file of the storage.
+
+        Parameters
+        ----------
+        kind : str
+            What is kept in it, which its name ends with.
 
         Returns
         -------
@@ -165,7 +170,7 @@ class SearchStudies:
             return None
         # Not the sizes: another call may add some.
         name = digest([self.name, self.fingerprint])
-        folder = f"{self.storage.file}.weights"
+        folder = f"{self.storage.file}.{kind}"
         path = os.path.join(folder, name)
         # Whoever can write to the folder can put another directory in its place.
         is_private = make_private_directory(folder) and make_private_directory(path)

@@ -46,13 +46,13 @@ def test_a_bar_counts_candidates_and_knows_the_best():
     with StageProgress() as progress:
         advance = progress.add_stage("stage 0", 3)
         (task,) = progress._bars.tasks
-        assert (task.completed, task.total, task.fields["best"]) == (0, 3, "-")
+        assert (task.completed, task.total, task.fields["best"]) == (0, 3, "best -")
         advance(make_row(0.5, 0.25))
-        assert (task.completed, task.fields["best"]) == (1, "0.375")
+        assert (task.completed, task.fields["best"]) == (1, "best 0.375")
         advance(make_row(float("nan"), 0.75))
-        assert (task.completed, task.fields["best"]) == (2, "0.375")
+        assert (task.completed, task.fields["best"]) == (2, "best 0.375")
         advance(make_row(0.5, 0.75))
-        assert (task.completed, task.fields["best"]) == (3, "0.625")
+        assert (task.completed, task.fields["best"]) == (3, "best 0.625")
 
 
 def test_a_stage_may_have_no_number_of_candidates():
