@@ -2,6 +2,7 @@
 
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._search import IISSearchCV
+from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.execution._monitor import current_monitor
 from sklearn_iis.space import PerLayer, SearchSpace, default_space
 
@@ -9,6 +10,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CNNClassifier",
+    "ChoiceSearchCV",
     "IISSearchCV",
     "ImageResizer",
     "PerLayer",

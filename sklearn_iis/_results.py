@@ -46,8 +46,7 @@ def combine_results(
     results = [search.cv_results_ for search in stages]
     counts = [len(result["params"]) for result in results]
     stage = np.repeat(np.arange(len(stages)), counts)
-    params = [row for result in results for row in result["params"]]
-    combined: dict[str, Any] = {
+    columns = {
         "stage": stage,
         "size": np.fromiter((sizes[i] for i in stage.tolist()), dtype=object),
         "promoted": np.array(
@@ -58,10 +57,19 @@ def combine_results(
             ]
         ),
     }
-    combined |= dict(yield_masked_arrays(params))
+    return join_results(results, columns)
+
+
+def join_results(
+    results: Sequence[dict[str, Any]], columns: dict[str, Any]
+) -> dict[str, Any]:
+    """Return tables as one, after further columns, with the ranks among all rows."""
+    counts = [len(result["params"]) for result in results]
+    params = [row for result in results for row in result["params"]]
+    combined = {**columns, **dict(yield_masked_arrays(params))}
     combined["params"] = params
     for key in dict.fromkeys(key for result in results for key in result):
-        if key != "params" and not key.startswith("param_"):
+        if key not in columns and key != "params" and not key.startswith("param_"):
             # A search may have columns of its own in some of the stages only.
             combined[key] = np.concatenate(
                 [

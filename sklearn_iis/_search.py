@@ -2,14 +2,15 @@
 
 import math
 import os
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from numbers import Integral, Real
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,8 +47,10 @@ from sklearn_iis.execution._inheritance import (
 )
 from sklearn_iis.execution._prepared import find_stateless, prepare
 from sklearn_iis.execution._progress import StageProgress
+from sklearn_iis.execution._record import Row
 from sklearn_iis.searches import SEARCHES, Sampler, Search, get_search
 from sklearn_iis.searches._adapter import ForeignStage, check_adaptable, takes_callbacks
+from sklearn_iis.searches._base import exhaust
 from sklearn_iis.space import Candidate, SearchSpace, distinct
 from sklearn_iis.storage import (
     StorageParam,
@@ -528,28 +531,40 @@ class IISSearchCV(BaseSearchCV):
             The fitted search.
         """
         call = FitCall(self, X, y, params)
+        space, plan = self._check_call(call)
+        with workspace() as directory, ExitStack() as stack:
+            with running_executor(self.n_jobs) as executor:
+                run = Run(call, space, plan, executor, directory, stack)
+                self._begin(run)
+                with self._delivering_best(run):
+                    exhaust(self._run_stages(run))
+            with self._delivering_best(run):
+                self._finish(run)
+        return self
+
+    def _check_call(self, call):
+        """Return space and stages of a call; raise an error if something is wrong."""
         space = self._make_space()
         plan = self._plan_stages(space, call.X)
         self._check_averaging(call)
         if self.inherit_weights:
             check_heirs(clone(self.estimator).set_params(**plan.fixed[0]))
             call.climbs = True
-        select_best = self._find_best_of_last if self.select == "last" else None
-        with workspace() as directory, ExitStack() as stack:
-            with running_executor(self.n_jobs) as executor:
-                run = _Run(call, plan, executor, directory, stack)
-                run.studies = self._open_studies(run, space)
-                run.kept = self._make_best_estimators(directory)
-                run.inheritance = self._make_inheritance(run)
-                call.begin_callbacks(len(plan.steps))
-                self._forget()
-                self.n_splits_ = len(call.splits)
-                with self._delivering_best(run, select_best):
-                    self._run_stages(run, space)
-            with self._delivering_best(run, select_best):
-                call.finish(select_best, None if self._fits_at_last else run.kept)
-            run.remove_files()
-        return self
+        return space, plan
+
+    def _begin(self, run):
+        """Open what a fit needs."""
+        run.studies = self._open_studies(run)
+        run.kept = self._make_best_estimators(run)
+        run.inheritance = self._make_inheritance(run)
+        run.call.begin_callbacks(len(run.plan.steps))
+        self._forget()
+        self.n_splits_ = len(run.call.splits)
+
+    def _finish(self, run):
+        """Choose the best candidate, and fit it on all data, or average."""
+        run.call.finish(self._select_best, None if self._fits_at_last else run.kept)
+        run.remove_files()
 
     def _check_averaging(self, call):
         """Raise an error if there is nothing that can be averaged."""
@@ -568,14 +583,12 @@ class IISSearchCV(BaseSearchCV):
             )
         check_averaging(self.estimator, call.y, call.splits)
 
-    def _make_best_estimators(self, directory):
+    def _make_best_estimators(self, run):
         """Return what keeps those to be averaged, or to be had after an interrupt."""
         if self.n_averaged is None and not (self.inherit_weights and self.refit):
             return None
-        directory = os.path.join(directory, "fitted")
-        os.mkdir(directory)
         return BestEstimators(
-            directory,
+            run.make_directory("fitted"),
             self.n_averaged or 1,
             last_only=self.select == "last" and not callable(self.refit),
             keeps_all=callable(self.refit) and self.n_averaged is not None,
@@ -598,7 +611,7 @@ class IISSearchCV(BaseSearchCV):
         return None if self.storage is None else run.studies.make_directory(kind)
 
     @contextmanager
-    def _delivering_best(self, run, select_best):
+    def _delivering_best(self, run):
         """Set what is known of the best candidate if `fit` is interrupted."""
         try:
             yield
@@ -606,28 +619,35 @@ class IISSearchCV(BaseSearchCV):
             with suppress(Exception):  # the interrupt is to be told
                 self._check_metrics()  # the stage did not come to its end
                 if run.kept is None:
-                    run.call.select_best(select_best)
+                    run.call.select_best(self._select_best)
                 else:
-                    run.call.deliver_best(select_best, run.kept)
+                    run.call.deliver_best(self._select_best, run.kept)
             raise
 
     @property
     def _fits_at_last(self):
         return bool(self.refit) and self.n_averaged is None
 
-    def _run_stages(self, run, space):
-        """Search stage after stage, as long as there is time."""
+    @property
+    def _select_best(self):
+        """What finds the best candidate for a metric; None for scikit-learn's way."""
+        return self._find_best_of_last if self.select == "last" else None
+
+    def _run_stages(self, run):
+        """Search stage after stage while there is time; yield where it may pause."""
         rng = check_random_state(self.random_state)
         self.sizes_, self.stages_, self.spaces_ = run.plan.sizes, [], []
-        promoted: list[Candidate] = []
+        space, promoted = run.space, []
         with ExitStack() as stack:
-            if self.verbose:
+            if self.verbose and run.bars is None:
                 run.bars = stack.enter_context(StageProgress())
             for stages in run.plan.steps:
                 promoted = promoted[: run.plan.budgets[stages[0]]]
                 random_state = rng.randint(2**31 - 1)
                 try:
-                    self._run_step(run, stages, space, promoted, random_state)
+                    yield from self._run_step(
+                        run, stages, space, promoted, random_state
+                    )
                 except NothingFinishedError:
                     self._end_early(run.plan, stages[0])
                     break
@@ -636,9 +656,13 @@ class IISSearchCV(BaseSearchCV):
                 report_failures(self.cv_results_["error"][rows], run.plan.name(*stages))
                 if stages[-1] < run.plan.n_stages - 1:
                     space, promoted = self._promote(space, self.stages_[-1].cv_results_)
+                    yield
 
     def _run_step(self, run, stages, space, promoted, random_state):
-        """Run the search of a stage, or of several, and add its results."""
+        """Run the search of a stage, or of several, and add its results.
+
+        Yields where it may pause. Closed there, it adds what was complete.
+        """
         search, recorder = self._begin_step(run, stages, space, promoted, random_state)
         deadline = run.plan.make_deadline(
             stages[-1],
@@ -676,7 +700,7 @@ class IISSearchCV(BaseSearchCV):
                 to_run.heirs = run.heirs
             try:
                 if is_own:
-                    exhaust(search.run_stage(to_run))
+                    yield from search.run_stage(to_run)
                 else:
                     ForeignStage(search, to_run).run()
             finally:
@@ -709,13 +733,17 @@ class IISSearchCV(BaseSearchCV):
             run.prepared_in = own or run.make_directory("prepared")
         report = {}
         if run.bars is not None:
-            bar = run.bars.add_preparation(f"preparing {name}", call.n_samples)
+            text = f"{run.label}preparing {name}"
+            bar = run.bars.add_preparation(text, call.n_samples)
             report = {"report": bar}
+        start = time.perf_counter()
         try:
             return prepare(call.X, call.y, steps, run.locate_prepared, **report)
         except Exception as error:
             error.add_note(f"This was to be computed once for all of {name}.")
             raise
+        finally:
+            run.preparation_time += time.perf_counter() - start
 
     def _find_steps(self, call, fixed, space, search):
         """Return the leading steps that do the same for all candidates of a stage."""
@@ -734,10 +762,11 @@ class IISSearchCV(BaseSearchCV):
 
     def _list_listeners(self, run, stages, search):
         """Return what is called with each row that is complete."""
-        listeners = []
+        listeners = [*run.listeners]
         if run.bars is not None:
+            name = f"{run.label}{run.plan.name(*stages)}"
             n_rows = getattr(search, "n_evaluations", None)
-            listeners.append(run.bars.add_stage(run.plan.name(*stages), n_rows))
+            listeners.append(run.bars.add_stage(name, n_rows))
         if run.kept is not None:
             listeners.append(run.kept.add)
         if run.inheritance is not None:
@@ -796,7 +825,7 @@ class IISSearchCV(BaseSearchCV):
         warnings.warn(message, UserWarning, stacklevel=4)
         self.sizes_ = plan.sizes[:stage]
 
-    def _open_studies(self, run, space):
+    def _open_studies(self, run):
         """Return the studies that the search is kept in; None without storage."""
         storage = self.storage
         if storage is None and self.pruner is not None:
@@ -820,11 +849,11 @@ class IISSearchCV(BaseSearchCV):
                 "the splits": describe_data(call.splits),
                 **{f"parameter {k}": describe_data(v) for k, v in call.params.items()},
             },
-            call=self._describe_call(space, run.plan),
+            call=self._describe_call(run.space, run.plan),
             settings=self._describe_settings(),
             sizes=run.plan.described_sizes,
             budgets=run.plan.budgets,
-            space=space,
+            space=run.space,
             pruner=make_pruner(self.pruner),
         )
         studies.check()
@@ -1005,22 +1034,27 @@ class IISSearchCV(BaseSearchCV):
 
 
 @dataclass
-class _Run:
+class Run:
     """A fit under way: what all its stages share."""
 
     call: FitCall
+    space: SearchSpace
     plan: StagePlan
     executor: Executor
     # For temporary files.
     directory: str
     # Left when the fit ends.
     stack: ExitStack
+    # What progress bars begin with, and what is called with each row that is complete.
+    label: str = ""
+    listeners: Sequence[Callable[[Row], None]] = ()
     studies: Any = None
     bars: StageProgress | None = None
     kept: BestEstimators | None = None
     inheritance: Inheritance | None = None
-    # The directory of prepared data, once there are some.
+    # The directory of prepared data, once there are some, and the seconds they took.
     prepared_in: str | None = None
+    preparation_time: float = 0.0
     # Seconds of the fits of each stage.
     fit_times: dict[int, list[float]] = field(default_factory=dict)
     promoted: list[list[Candidate]] = field(default_factory=list)
@@ -1033,9 +1067,7 @@ class _Run:
 
     def make_directory(self, name: str) -> str:
         """Make a directory that is removed when the fit ends, however it does."""
-        path = os.path.join(self.directory, name)
-        os.mkdir(path)
-        return path
+        return mkdtemp(prefix=name, dir=self.directory)
 
     def locate_prepared(self, steps: Sequence[tuple[str, Any]]) -> str:
         """Return the path of what these steps make of X, the same in another call."""

@@ -22,6 +22,7 @@ LAYERS = [
     {"_results", "_plan"},
     {"storage", "searches"},
     {"_search"},
+    {"choice"},
     {"testing"},
 ]
 

@@ -1,0 +1,398 @@
+"""ChoiceSearchCV: several searches share the time, and the best one wins."""
+
+import math
+import warnings
+from contextlib import ExitStack, suppress
+from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass, field
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state, get_tags
+
+from sklearn_iis._files import workspace
+from sklearn_iis._plan import FitCall
+from sklearn_iis._results import join_results
+from sklearn_iis._search import IISSearchCV, Run
+from sklearn_iis._sklearn_compat import BaseSearchCV, Interval, fit_context
+from sklearn_iis.choice._rounds import Rounds
+from sklearn_iis.execution._averaging import is_usable
+from sklearn_iis.execution._executors import running_executor
+from sklearn_iis.execution._progress import StageProgress
+from sklearn_iis.execution._record import Row
+from sklearn_iis.storage import StorageParam
+
+# Parameters of the searches that are set here, for all of them.
+SHARED = (
+    *("scoring", "n_jobs", "refit", "cv", "error_score", "return_train_score"),
+    *("storage", "timeout", "verbose"),
+)
+
+
+@dataclass(eq=False, repr=False)
+class ChoiceSearchCV(BaseSearchCV):
+    """A choice among whole pipelines: searches that share the time, the best one wins.
+
+    Each pipeline has an :class:`~sklearn_iis.IISSearchCV` of its own, with its space,
+    its sizes and its way to search. They take turns: in rounds that take a third of the
+    time together, each has its share of the round, and the better half goes on to the
+    next one, as in successive halving [1]_. The last one has the other two thirds for
+    itself. So what leads nowhere stops early, and the winner has most of the time: .83
+    of it if there are two, .81 of three, .79 of four.
+
+    Searches are compared by the score of their best candidate so far, all on the same
+    splits. One that ends before its time is up leaves the time to the others.
+
+    Parameters
+    ----------
+    searches : list of (str, IISSearchCV)
+        The searches by their names. They can pause between candidates if they are of
+        `search="ladder"`, and otherwise between stages. Their `scoring`, `n_jobs`,
+        `refit`, `cv`, `error_score`, `return_train_score`, `storage`, `study_name`,
+        `timeout`, `verbose` and `random_state` are set by those below.
+
+    timeout : float
+        Seconds for the whole of `fit`. The fit of the best candidate on all data is
+        part of it.
+
+    shares : dict of str to float, default=None
+        What the time of a round is divided by, by the names of the searches; 1 for
+        those that are not named. A search has at least the time that its first
+        candidate takes.
+
+    scoring, n_jobs, refit, cv, verbose, error_score, return_train_score
+        As in :class:`~sklearn_iis.IISSearchCV`. A callable `refit` is refused.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the candidates of each search. How many there are is a matter of
+        time.
+
+    storage : str, path-like or optuna.storages.BaseStorage, default=None
+        Where evaluations are kept, see :class:`~sklearn_iis.IISSearchCV`. The same call
+        then evaluates nothing again.
+
+    study_name : str, default="choice"
+        What the names of the studies in the storage begin with.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray or list
+        The results of all searches in scikit-learn's format, with the column `search`,
+        the name of the search, and those that `IISSearchCV` has. A parameter that an
+        estimator does not have is masked. Ranks are those among all candidates.
+
+    searches_ : dict of str to IISSearchCV
+        The searches, with their results. The winner has a `best_estimator_`. One that
+        evaluated no candidate has no results.
+
+    best_search_ : str
+        The name of the winner.
+
+    seconds_ : dict of str to float
+        How long each search has run: the time of its evaluations, divided by the number
+        of workers, and of what was computed once for all of them.
+
+    rounds_ : list of list of str
+        The names of those that went on after each round, the best one first.
+
+    best_estimator_, best_params_, best_score_, best_index_, scorer_, n_splits_, \
+    refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
+        As those of :class:`~sklearn_iis.IISSearchCV`, of the winner; `best_index_` is
+        the row in `cv_results_`.
+
+    Raises
+    ------
+    ValueError
+        By `fit`: if a parameter is wrong, also one of a search; or if all searches
+        fail. One that fails while others go on is out, with a warning.
+
+    TimeoutError
+        By `fit`: if no candidate was evaluated before the `timeout`.
+
+    KeyboardInterrupt
+        By `fit`: if it was interrupted. `cv_results_`, `best_search_` and
+        `best_params_` then tell of the candidates that were evaluated on all splits.
+
+    References
+    ----------
+    .. [1] K. Jamieson, A. Talwalkar, "Non-stochastic Best Arm Identification and
+       Hyperparameter Optimization", AISTATS 2016, figure 2. :arxiv:`1502.07943`
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform, randint
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sklearn_iis import ChoiceSearchCV, IISSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> linear = IISSearchCV(
+    ...     LogisticRegression(max_iter=1000), {"C": loguniform(1e-3, 10)}, n_iter=4
+    ... )
+    >>> tree = IISSearchCV(
+    ...     DecisionTreeClassifier(), {"max_depth": randint(1, 4)}, n_iter=3
+    ... )
+    >>> search = ChoiceSearchCV(
+    ...     [("linear", linear), ("tree", tree)], timeout=60, random_state=0
+    ... ).fit(X, y)
+    >>> search.cv_results_["search"].tolist()
+    ['linear', 'linear', 'linear', 'linear', 'tree', 'tree', 'tree']
+    """
+
+    searches: Any
+    timeout: Any
+    _: KW_ONLY
+    shares: dict[str, float] | None = None
+    scoring: Any = None
+    n_jobs: int | None = None
+    refit: Any = True
+    cv: Any = None
+    verbose: int = 0
+    random_state: Any = None
+    error_score: Any = np.nan
+    return_train_score: bool = False
+    storage: Any = StorageParam()  # noqa: RUF009
+    study_name: str = "choice"
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "searches": [list],
+        "timeout": [Interval(Real, 0, None, closed="neither")],
+        "shares": [dict, None],
+        **{
+            name: BaseSearchCV._parameter_constraints[name]
+            for name in ("scoring", "n_jobs", "cv", "verbose", "error_score")
+        },
+        "refit": ["boolean", str],
+        "random_state": ["random_state"],
+        "return_train_score": ["boolean"],
+        "storage": "no_validation",
+        "study_name": [str],
+    }
+
+    @property
+    def estimator(self):
+        """The estimator of the first search, for what scikit-learn asks of it."""
+        return self.searches[0][1].estimator
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags = deepcopy(get_tags(self.estimator).target_tags)
+        return tags
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, **params):
+        """Have the searches compete, then fit the best candidate of all on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or sequence of length n_samples
+            What the estimators take.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets.
+
+        **params : dict of str to object
+            Parameters for each estimator's `fit`, the scorer and the splitter.
+
+        Returns
+        -------
+        self : ChoiceSearchCV
+            The fitted search.
+        """
+        shares = self._check_searches()
+        splits = FitCall(self, X, y, params).splits
+        searches = self._make_searches(splits)
+        plans = {}
+        for name, search in searches.items():
+            call = FitCall(search, X, y, params)
+            plans[name] = call, *search._check_call(call)
+        self._forget()
+        self.searches_, self.n_splits_ = searches, len(splits)
+        with workspace() as directory, ExitStack() as stack:
+            with running_executor(self.n_jobs) as executor:
+                turns = {}
+                bars = stack.enter_context(StageProgress()) if self.verbose else None
+                for name, search in searches.items():
+                    run = Run(*plans[name], executor, directory, stack)
+                    run.label, run.bars = f"{name}: ", bars
+                    search._begin(run)
+                    turns[name] = Turns(name, search, run)
+                self._compete(Rounds(shares, self.timeout), turns)
+            winner = turns[self.best_search_]
+            winner.finish()
+            for other in turns.values():
+                other.run.remove_files()
+        self._take_best(winner.search)
+        return self
+
+    def _check_searches(self):
+        """Return the share of each search; raise an error if they are not searches."""
+        searches = self.searches
+        is_named = all(
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and isinstance(pair[1], IISSearchCV)
+            for pair in searches
+        )
+        names = [pair[0] for pair in searches] if is_named else []
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                "searches must be a list of pairs (name, IISSearchCV), with different "
+                f"names; got {searches!r}"
+            )
+        shares = dict.fromkeys(names, 1.0) | (self.shares or {})
+        if unknown := shares.keys() - set(names):
+            raise ValueError(
+                f"shares names {sorted(unknown)}; the searches are {names}"
+            )
+        for name, share in shares.items():
+            if not (isinstance(share, Real) and 0 < share < math.inf):
+                raise ValueError(
+                    f"shares[{name!r}] must be a number above 0, got {share!r}"
+                )
+        return shares
+
+    def _make_searches(self, splits):
+        """Return copies of the searches with what they share."""
+        rng = check_random_state(self.random_state)
+        shared = {name: getattr(self, name) for name in SHARED}
+        return {
+            name: clone(search).set_params(
+                **shared | {"cv": splits},
+                study_name=f"{self.study_name}: {name}",
+                random_state=rng.randint(2**31 - 1),
+            )
+            for name, search in self.searches
+        }
+
+    def _compete(self, rounds, turns):
+        """Run the searches; set the results, also if they are interrupted."""
+        self.rounds_ = []
+        try:
+            rounds.run(turns, self.rounds_.append)
+        except KeyboardInterrupt:
+            with suppress(Exception):  # the interrupt is to be told
+                self._close(turns)
+                self._take_best(self.searches_[self.best_search_])
+            raise
+        self._close(turns)
+
+    def _close(self, turns):
+        """End all searches, and choose the best one."""
+        for turn in turns.values():
+            turn.close()
+        self.seconds_ = {name: turn.seconds for name, turn in turns.items()}
+        found = {n: s for n, s in self.searches_.items() if hasattr(s, "best_index_")}
+        if not found:
+            errors = [turn.error for turn in turns.values() if turn.error is not None]
+            raise (
+                errors[0]
+                if errors
+                else TimeoutError(
+                    f"timeout={self.timeout} seconds were up before a candidate was "
+                    "evaluated: allow for more"
+                )
+            )
+        self._join({name: search.cv_results_ for name, search in found.items()})
+        self.best_search_ = max(found, key=lambda name: found[name].best_score_)
+
+    def _join(self, results):
+        """Set the results of all searches."""
+        counts = [len(table["params"]) for table in results.values()]
+        names = np.repeat(np.array(list(results), dtype=object), counts)
+        self.cv_results_ = join_results([*results.values()], {"search": names})
+
+    def _take_best(self, search):
+        """Set what is told of the best candidate, and its estimator."""
+        first = np.flatnonzero(self.cv_results_["search"] == self.best_search_)[0]
+        self.best_index_ = first + search.best_index_
+        names = ["best_estimator_", "best_params_", "best_score_", "scorer_"]
+        names += ["refit_time_", "multimetric_", "feature_names_in_"]
+        for name in names:
+            if hasattr(search, name):
+                setattr(self, name, getattr(search, name))
+
+    def _forget(self):
+        """Drop what another fit has found: this one may end before it finds it."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+
+@dataclass
+class Turns:
+    """A search that takes turns with others.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+
+    search : IISSearchCV
+        The search.
+
+    run : Run
+        Its fit, which has begun.
+    """
+
+    name: str
+    search: IISSearchCV
+    run: Run
+    # Of its best candidate; -inf as long as there is none.
+    score: float = field(init=False, default=-math.inf)
+    # What has ended it.
+    error: Exception | None = field(init=False, default=None)
+    _evaluated: float = field(init=False, default=0.0)
+
+    def __post_init__(self):
+        self.run.listeners = [self._note]
+        self._steps = self.search._run_stages(self.run)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run, divided by the number of workers."""
+        n_workers = self.run.executor.n_workers
+        return self._evaluated / n_workers + self.run.preparation_time
+
+    def go_on(self, seconds: float) -> None:
+        """Run until so many seconds were used in all and there is a score, or its end.
+
+        An error ends the search, unless errors are to be raised.
+        """
+        try:
+            with self.search._delivering_best(self.run):
+                while self.seconds < seconds or self.score == -math.inf:
+                    next(self._steps)
+        except (StopIteration, TimeoutError):
+            pass
+        except Exception as error:
+            if self.search.error_score == "raise":
+                raise
+            self.error = error
+            warnings.warn(
+                f"the search {self.name!r} is out, as it failed: "
+                f"{type(error).__name__}: {error}",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def close(self) -> None:
+        """End the search, and choose its best candidate, if there is one."""
+        self._steps.close()
+        if hasattr(self.search, "cv_results_") and self.error is None:
+            self.search._check_metrics()
+            self.run.call.select_best(self.search._select_best)
+
+    def finish(self) -> None:
+        """Fit its best candidate on all data, or average."""
+        with self.search._delivering_best(self.run):
+            self.search._finish(self.run)
+
+    def _note(self, row: Row) -> None:
+        """Take note of a row that is complete."""
+        records = row.in_order
+        self._evaluated += sum(r.fit_time + r.score_time for r in records)
+        if is_usable(row):
+            self.score = max(self.score, row.score)

@@ -1,0 +1,296 @@
+"""Searches that share the time: what each does, who wins, and what ends them."""
+
+import math
+import pickle
+import time
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform, randint
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.tree import DecisionTreeClassifier
+
+from sklearn_iis import ChoiceSearchCV, IISSearchCV
+
+X, y = load_iris(return_X_y=True)
+CV = StratifiedKFold(3, shuffle=True, random_state=0)
+LINEAR = IISSearchCV(
+    LogisticRegression(max_iter=2000), {"C": loguniform(1e-3, 10)}, n_iter=5
+)
+TREE = IISSearchCV(
+    DecisionTreeClassifier(max_features=1, random_state=0),
+    {"max_depth": randint(1, 9), "min_samples_leaf": randint(1, 9)},
+    sizes=(2, 4),
+    size_param="max_leaf_nodes",
+    search="ladder",
+    n_iter=(9, 3),
+)
+
+
+class Level(ClassifierMixin, BaseEstimator):
+    """Right on a part of the samples that is its level, and as slow as it is told."""
+
+    def __init__(self, level=0.5, x=0.0, pause=0.0, size=1):
+        self.level = level
+        self.x = x
+        self.pause = pause
+        self.size = size
+
+    def fit(self, X, y):
+        time.sleep(self.pause)
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.zeros(len(X))
+
+    def score(self, X, y):
+        return self.level - 0.01 * self.x
+
+
+class Broken(Level):
+    def fit(self, X, y):
+        raise RuntimeError("no luck")
+
+
+def level_search(level, pause=0.05, estimator=Level, **settings):
+    settings = {"sizes": (1, 2), "size_param": "size", "search": "ladder"} | settings
+    return IISSearchCV(
+        estimator(level, pause=pause), {"x": loguniform(1e-3, 1)}, **settings
+    )
+
+
+def make_choice(searches=None, timeout=60, **settings):
+    searches = searches or [("linear", LINEAR), ("tree", TREE)]
+    return ChoiceSearchCV(searches, timeout, **{"cv": CV, "random_state": 0} | settings)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return make_choice().fit(X, y)
+
+
+def alone(choice, name):
+    """The search as it was set up for the choice, fitted by itself."""
+    return clone(choice.searches_[name]).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["linear", "tree"])
+def test_each_search_finds_what_it_finds_alone(fitted, name):
+    """Also the ladder, which was paused after each of its candidates."""
+    ours, theirs = fitted.searches_[name].cv_results_, alone(fitted, name).cv_results_
+    assert ours["params"] == theirs["params"]
+    np.testing.assert_array_equal(ours["mean_test_score"], theirs["mean_test_score"])
+
+
+def test_results_are_those_of_all_searches(fitted):
+    results = fitted.cv_results_
+    assert results["search"].tolist() == ["linear"] * 5 + ["tree"] * 12
+    tables = [search.cv_results_ for search in fitted.searches_.values()]
+    scores = np.concatenate([table["mean_test_score"] for table in tables])
+    np.testing.assert_array_equal(results["mean_test_score"], scores)
+    assert results["param_C"].mask.tolist() == [False] * 5 + [True] * 12
+    assert results["param_max_depth"].mask.tolist() == [True] * 5 + [False] * 12
+    assert results["rank_test_score"][fitted.best_index_] == 1
+    np.testing.assert_array_equal(results["stage"][:5], 0)
+
+
+def test_best_candidate_of_all_is_fitted_on_all_data(fitted):
+    results = fitted.cv_results_
+    best = results["mean_test_score"].argmax()
+    assert fitted.best_index_ == best
+    assert fitted.best_search_ == results["search"][best] == "linear"
+    assert fitted.best_params_ == results["params"][best]
+    assert fitted.best_score_ == results["mean_test_score"][best]
+    expected = clone(LINEAR.estimator).set_params(**fitted.best_params_).fit(X, y)
+    np.testing.assert_array_equal(fitted.predict_proba(X), expected.predict_proba(X))
+    assert fitted.classes_.tolist() == [0, 1, 2]
+    assert fitted.n_features_in_ == 4
+    assert not hasattr(fitted.searches_["tree"], "best_estimator_")
+
+
+def test_winner_may_come_first_or_last():
+    searches = [("a", level_search(0.5, 0, n_iter=4)), ("b", LINEAR)]
+    for order in (searches, searches[::-1]):
+        choice = make_choice(order).fit(X, y)
+        assert choice.best_search_ == "b"
+        row = choice.cv_results_["search"] == "b"
+        assert row[choice.best_index_]
+
+
+def test_better_searches_have_more_of_the_time():
+    """Each has its share of the first round; the rest is for the best."""
+    levels = {"low": 0.3, "high": 0.9, "middle": 0.6}
+    searches = [(name, level_search(level)) for name, level in levels.items()]
+    choice = make_choice(searches, 6, cv=2, refit=False).fit(X, y)
+    assert choice.rounds_ == [["high", "middle"], ["high"]]
+    assert choice.best_search_ == "high"
+    seconds = choice.seconds_
+    assert seconds["low"] < seconds["middle"] < seconds["high"]
+    assert seconds["low"] == pytest.approx(6 / 18, abs=0.3)
+    assert seconds["high"] > 0.6 * 6
+
+
+def test_a_search_has_the_time_of_a_first_candidate():
+    searches = [("slow", level_search(0.9, 0.4)), ("fast", level_search(0.5, 0.01))]
+    choice = make_choice(searches, 3, cv=2, shares={"slow": 0.01}, refit=False)
+    assert choice.fit(X, y).best_search_ == "slow"
+
+
+def test_stages_are_turns():
+    """What has no place to pause goes on until its stage is over."""
+    stages = level_search(0.9, 0.01, search="random", n_iter=(3, 2))
+    choice = make_choice([("stages", stages), ("linear", LINEAR)]).fit(X, y)
+    assert choice.searches_["stages"].cv_results_["stage"].tolist() == [0, 0, 0, 1, 1]
+
+
+def test_search_that_fails_is_out():
+    searches = [("broken", level_search(0.9, estimator=Broken, n_iter=4))]
+    choice = make_choice([*searches, ("linear", LINEAR)])
+    with pytest.warns(UserWarning, match="(?s)'broken' is out.*no luck"):
+        choice.fit(X, y)
+    assert choice.best_search_ == "linear"
+    assert set(choice.cv_results_["search"]) == {"linear"}
+    assert "no luck" in choice.searches_["broken"].cv_results_["error"][0]
+
+
+def test_if_all_fail_the_first_error_is_raised():
+    broken = level_search(0.9, estimator=Broken, n_iter=4)
+    with (
+        pytest.warns(UserWarning, match="is out"),
+        pytest.raises(ValueError, match="no luck"),
+    ):
+        make_choice([("a", broken), ("b", broken)]).fit(X, y)
+
+
+def test_errors_are_raised_if_that_is_asked_for():
+    broken = level_search(0.9, estimator=Broken, n_iter=4)
+    choice = make_choice([("a", broken), ("linear", LINEAR)], error_score="raise")
+    with pytest.raises(RuntimeError, match="no luck"):
+        choice.fit(X, y)
+
+
+def test_too_little_time_is_an_error():
+    choice = make_choice([("a", level_search(0.5, 0.5))], 0.01)
+    with pytest.raises(TimeoutError, match=r"timeout=0.01 seconds were up"):
+        choice.fit(X, y)
+
+
+def test_an_interrupt_leaves_what_was_found():
+    class Interrupting(Level):
+        n_fits = 0
+
+        def fit(self, X, y):
+            type(self).n_fits += 1
+            if self.n_fits > 6:
+                raise KeyboardInterrupt
+            return super().fit(X, y)
+
+    searches = [("first", level_search(0.5, 0.0, n_iter=(3, 1)))]
+    searches += [("second", level_search(0.9, 0.0, estimator=Interrupting, n_iter=9))]
+    choice = make_choice(searches, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        choice.fit(X, y)
+    assert choice.best_search_ == "second"
+    assert choice.cv_results_["search"].tolist() == ["first"] * 4 + ["second"] * 3
+    assert choice.best_params_["x"] == min(
+        p["x"] for p in choice.cv_results_["params"][4:]
+    )
+
+
+def test_storage_keeps_what_was_evaluated(tmp_path):
+    pytest.importorskip("optuna")
+    n_fits = []
+
+    class Counted(Level):
+        def fit(self, X, y):
+            n_fits.append(1)
+            return super().fit(X, y)
+
+    searches = [
+        (name, level_search(level, 0.0, estimator=Counted, n_iter=(6, 2)))
+        for name, level in (("a", 0.5), ("b", 0.7))
+    ]
+    choice = make_choice(
+        searches, storage=str(tmp_path / "choice.journal"), cv=2, refit=False
+    ).fit(X, y)
+    assert len(n_fits) == 2 * 2 * 8
+    again = clone(choice).fit(X, y)
+    assert len(n_fits) == 2 * 2 * 8
+    assert again.cv_results_["params"] == choice.cv_results_["params"]
+    assert again.best_search_ == choice.best_search_ == "b"
+
+
+def test_workers_are_shared():
+    one, two = (make_choice(n_jobs=n).fit(X, y) for n in (1, 2))
+    # The ladder promotes by who is first.
+    linear = [choice.searches_["linear"].cv_results_ for choice in (one, two)]
+    assert linear[0]["params"] == linear[1]["params"]
+    assert two.best_score_ == one.best_score_
+    assert len(two.cv_results_["params"]) == 17
+
+
+def test_the_metric_to_refit_by_decides():
+    choice = make_choice(scoring=["accuracy", "neg_log_loss"], refit="neg_log_loss")
+    choice.fit(X, y)
+    results = choice.cv_results_
+    assert choice.multimetric_
+    assert choice.best_index_ == results["mean_test_neg_log_loss"].argmax()
+    assert choice.best_score_ == results["mean_test_neg_log_loss"].max()
+
+
+def test_bars_are_labelled(capsys):
+    make_choice(verbose=1).fit(X, y)
+    out = capsys.readouterr().out
+    assert "linear: stage 0" in out
+    assert "tree: stages 0 to 1" in out
+
+
+def test_nothing_of_the_caller_is_changed():
+    before = pickle.dumps([LINEAR, TREE])
+    choice = make_choice()
+    choice.fit(X, y)
+    assert pickle.dumps([LINEAR, TREE]) == before
+    assert choice.searches[0][1] is LINEAR
+
+
+def test_pickled_and_cloned(fitted):
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    copy = clone(fitted)
+    assert not hasattr(copy, "searches_")
+    assert [name for name, _ in copy.searches] == ["linear", "tree"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"searches": []}, "list of pairs"),
+        ({"searches": [LINEAR]}, "list of pairs"),
+        ({"searches": [("a", LINEAR), ("a", TREE)]}, "different names"),
+        ({"searches": [("a", LogisticRegression())]}, "list of pairs"),
+        ({"timeout": None}, "timeout"),
+        ({"timeout": 0}, "timeout"),
+        ({"shares": {"forest": 1}}, r"shares names \['forest'\]"),
+        ({"shares": {"tree": 0}}, r"shares\['tree'\] must be a number above 0"),
+        ({"refit": max}, "refit"),
+        ({"searches": [("a", clone(LINEAR).set_params(space={"D": [1, 2]}))]}, "D"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_evaluated(settings, message):
+    choice = make_choice().set_params(**settings)
+    with pytest.raises(ValueError, match=message):
+        choice.fit(X, y)
+    assert not hasattr(choice, "searches_")
+
+
+def test_seconds_are_those_of_evaluations():
+    choice = make_choice([("a", level_search(0.5, 0.05, n_iter=(3, 1)))], cv=2)
+    choice.fit(X, y)
+    results = choice.cv_results_
+    spent = 2 * (results["mean_fit_time"] + results["mean_score_time"]).sum()
+    assert choice.seconds_["a"] == pytest.approx(spent)
+    assert not math.isinf(choice.seconds_["a"])
