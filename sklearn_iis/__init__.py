@@ -3,7 +3,7 @@
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._search import IISSearchCV
 from sklearn_iis.execution._monitor import current_monitor
-from sklearn_iis.space import PerLayer, SearchSpace
+from sklearn_iis.space import OnlyIf, PerLayer, SearchSpace
 
 __version__ = "0.1.0"
 
@@ -11,6 +11,7 @@ __all__ = [
     "CNNClassifier",
     "IISSearchCV",
     "ImageResizer",
+    "OnlyIf",
     "PerLayer",
     "SearchSpace",
     "current_monitor",

@@ -1,5 +1,6 @@
 """The search space: hyperparameters, their codes, and candidates."""
 
+from sklearn_iis.space._condition import Condition, OnlyIf
 from sklearn_iis.space._dimension import (
     Continuous,
     Discrete,
@@ -7,18 +8,15 @@ from sklearn_iis.space._dimension import (
     is_numeric,
     make_dimension,
 )
-from sklearn_iis.space._space import (
-    Candidate,
-    PerLayer,
-    SearchSpace,
-    as_key,
-    distinct,
-)
+from sklearn_iis.space._parameter import PerLayer
+from sklearn_iis.space._space import Candidate, SearchSpace, as_key, distinct
 
 __all__ = [
     "Candidate",
+    "Condition",
     "Continuous",
     "Discrete",
+    "OnlyIf",
     "PerLayer",
     "SearchSpace",
     "as_key",

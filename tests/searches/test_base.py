@@ -4,7 +4,7 @@ import pickle
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, ClassVar
 
@@ -45,8 +45,24 @@ def score(estimator, X, y):
     return estimator.score(X, y)
 
 
+def hold(space, name, code):
+    """A space with a single code left of a dimension, as no narrowing leaves it."""
+
+    def narrow(code_name, dimension):
+        if code_name == name:
+            return replace(dimension, low=code, high=code)
+        return dimension
+
+    held = space.narrow([])
+    held.alternatives = tuple(
+        tuple(parameter.narrow(narrow) for parameter in own)
+        for own in space.alternatives
+    )
+    return held
+
+
 def make_search(name, space=SPACE, *, estimator=None, scorer=score, **settings):
-    space = SearchSpace(space) if isinstance(space, dict) else space
+    space = space if isinstance(space, SearchSpace) else SearchSpace(space)
     settings = {
         "n_iter": 20,
         "cv": ONE_SPLIT,

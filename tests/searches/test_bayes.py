@@ -1,5 +1,4 @@
 import pickle
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn_iis import PerLayer, SearchSpace
 from sklearn_iis.searches import StageBayesSearchCV, _bayes
 from sklearn_iis.space import distinct
 from sklearn_iis.testing import X, y
-from tests.searches.test_base import make_search
+from tests.searches.test_base import hold, make_search
 
 
 def test_it_is_a_bayes_search():
@@ -151,7 +150,7 @@ def layered(request):
             {"rate": 0.5, "n_layers": 2, "widths": (3, 3), "kinds": ("a", "b")}
         )
         space = space.narrow([shallow], margin=0, floor=0)
-        space._plain["n_layers"] = replace(space._plain["n_layers"], low=1, high=1)
+        space = hold(space, "n_layers", 1)
     search = StageBayesSearchCV(None, space)
     optimizer = search._make_optimizer({"base_estimator": "GP"}, random_state=0)
 
