@@ -150,7 +150,7 @@ def test_swapped_steps_are_no_instances_of_the_user():
     }
     for row, params in enumerate(results["params"]):
         assert {name for name in masks if not masks[name][row]} == params.keys()
-    # One that differs in nothing goes the same way.
+    # A clone has other instances of the steps, and goes the same way.
     again = clone(search).fit(X, y)
     np.testing.assert_array_equal(
         again.cv_results_["mean_test_score"], results["mean_test_score"]
