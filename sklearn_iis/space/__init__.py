@@ -8,7 +8,7 @@ from sklearn_iis.space._dimension import (
     is_numeric,
     make_dimension,
 )
-from sklearn_iis.space._parameter import PerLayer
+from sklearn_iis.space._parameter import Parameter, PerLayer
 from sklearn_iis.space._space import Candidate, SearchSpace, as_key, distinct
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Continuous",
     "Discrete",
     "OnlyIf",
+    "Parameter",
     "PerLayer",
     "SearchSpace",
     "as_key",

@@ -59,7 +59,7 @@ class SearchSpace:
         Those that every candidate has.
 
     alternatives : tuple of tuple of Parameter
-        The hyperparameters as they were written, one tuple for each dict.
+        The hyperparameters of each dict, in its order; `parameters` are all of them.
 
     dimensions : dict of str to dimension
         What a search has to choose, by the name of the code: `name`, or `name[layer]`

@@ -21,6 +21,7 @@ from sklearn_iis.searches import StageSMACSearchCV, get_search
 from sklearn_iis.searches._smac import _make_forest, _make_maximizer, make_config_space
 from sklearn_iis.space import distinct
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
+from sklearn_iis.testing._checks import ALTERNATIVES
 from tests.searches.test_base import hold, make_search
 
 LAYERS_FIRST = {
@@ -110,6 +111,7 @@ def test_it_is_no_search_of_its_own():
             id="layers that no candidate has",
         ),
         pytest.param(with_single_depth(), id="a single depth is left"),
+        pytest.param(SearchSpace(ALTERNATIVES), id="alternatives, and OnlyIf in them"),
     ],
 )
 def test_conditions_are_those_of_the_space(space):

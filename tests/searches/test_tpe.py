@@ -16,6 +16,7 @@ from sklearn_iis import IISSearchCV, SearchSpace
 from sklearn_iis.searches import StageTPESearchCV, get_search
 from sklearn_iis.space import distinct
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
+from sklearn_iis.testing._checks import ALTERNATIVES
 from tests.searches.test_base import ONE_SPLIT, hold, make_search
 
 UNCONDITIONAL = {name: SPACE[name] for name in ("rate", "degree", "kind")}
@@ -282,3 +283,15 @@ def test_the_extra_is_named_where_optuna_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"Optuna.*'sklearn-iis\[tpe\]'"):
         get_search("tpe")
+
+
+def test_what_does_not_exist_is_not_suggested(studies):
+    """Parents come first, wherever they stand in the space."""
+    search = make_search("tpe", ALTERNATIVES, n_iter=30).fit(X, y)
+    (study,) = studies
+    # It may propose a candidate again.
+    suggested = distinct(search.space.active(trial.params) for trial in study.trials)
+    assert suggested == search.candidates_
+    for trial in study.trials:
+        assert trial.params.keys() == search.space.active(trial.params).keys()
+    assert len({frozenset(codes) for codes in search.candidates_}) > 3
