@@ -4,7 +4,7 @@ from sklearn_iis._resize import ImageResizer
 from sklearn_iis._search import IISSearchCV
 from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.execution._monitor import current_monitor
-from sklearn_iis.space import PerLayer, SearchSpace, default_space
+from sklearn_iis.space import OnlyIf, PerLayer, SearchSpace, default_space
 
 __version__ = "0.1.0"
 
@@ -13,6 +13,7 @@ __all__ = [
     "ChoiceSearchCV",
     "IISSearchCV",
     "ImageResizer",
+    "OnlyIf",
     "PerLayer",
     "SearchSpace",
     "current_monitor",

@@ -46,7 +46,7 @@ def value_distribution(
     values = list(levels)
     first = values[0]
     if (
-        type(first) is int
+        all(type(value) is int for value in values)
         and values == list(range(first, first + len(values)))
         and max(-first, values[-1]) <= MAX_EXACT
     ):

@@ -92,9 +92,12 @@ class IISSearchCV(BaseSearchCV):
         interface that has a parameter to be increased, or that is searched in a single
         stage.
 
-    space : dict of str to frozen scipy.stats distribution, list or PerLayer
-        The hyperparameters, see :class:`~sklearn_iis.SearchSpace`; also such a space
-        itself.
+    space : dict of str to frozen scipy.stats distribution, list, PerLayer or OnlyIf, \
+            list of such dicts, or SearchSpace
+        The hyperparameters, see :class:`~sklearn_iis.SearchSpace`. A list of dicts
+        holds alternatives, as in `RandomizedSearchCV`: a candidate has the
+        hyperparameters of one of them, such as a step of a pipeline that is swapped
+        and the parameters of what is swapped in.
 
     sizes : sequence, default=None
         A value of `size_param` for each stage, none smaller than the one before it;
@@ -864,7 +867,7 @@ class IISSearchCV(BaseSearchCV):
         return {
             **describe_space(space),
             **describe_params(
-                self.estimator, {*space.names, plan.size_param, *plan.params}
+                self.estimator, {*space.common_names, plan.size_param, *plan.params}
             ),
             "scoring": describe(self.scoring),
             "error_score": describe(self.error_score),

@@ -39,10 +39,12 @@ from sklearn_iis.storage import describe
             CategoricalDistribution(["0: [1, 2]", "1: '[1, 2]'"]),
         ),
         ([accuracy_score], None),
+        ([1, [2, 3]], CategoricalDistribution([1, "[2, 3]"])),
     ],
     ids=[
         *("uniform", "log", "randint", "range", "ints", "none", "bools", "strings"),
         *("tuples", "tuple and none", "estimators", "repeated", "function"),
+        "unhashable",
     ],
 )
 def test_choices_are_shown_so_that_they_can_be_read(values, shown):

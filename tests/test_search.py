@@ -986,7 +986,12 @@ def test_progress_bar_of_scikit_learn(capsys, monkeypatch, n_jobs, depth):
         ({"size_param": None}, ValueError, "FormulaClassifier has no ImageResizer"),
         ({"size_param": "sizes"}, ValueError, "size_param='sizes' is no parameter of"),
         ({"space": {}}, ValueError, "the space is empty"),
-        ({"space": [SPACE, SPACE]}, TypeError, "must be one dict"),
+        ({"space": [SPACE, ["rate"]]}, TypeError, "or a list of such dicts, got list"),
+        (
+            {"space": [SPACE, {"rat": [1]}]},
+            ValueError,
+            "no parameter 'rat'.* is 'rate'",
+        ),
         ({"space": {"rat": [1]}}, ValueError, "no parameter 'rat'.* is 'rate'"),
         ({"space": {"size": [1, 2]}}, ValueError, "cannot be searched and given sizes"),
     ],

@@ -99,7 +99,7 @@ class Observations:
     size: Any  # None if there are no sizes, or several
     label: str
     dimensions: dict[str, Continuous | Discrete]  # the columns
-    codes: np.ndarray  # (n_candidates, n_dimensions); NaN for layers that are missing
+    codes: np.ndarray  # (n_candidates, n_dimensions); NaN for what does not exist
     scores: np.ndarray  # (n_candidates,), of candidates that did not fail
 
     def find(self, name: str) -> int:
@@ -163,13 +163,14 @@ def _get_candidates(search):
         return space, [space.active(codes) for codes in search.candidates_]
     for attribute in ("param_distributions", "param_grid"):
         values = getattr(search, attribute, None)
-        if isinstance(values, Mapping):
+        if isinstance(values, Mapping | list):
             space = SearchSpace(values)
             params = search.cv_results_["params"]
             return space, [space.encode(candidate) for candidate in params]
     raise TypeError(
-        f"{type(search).__name__} does not tell its space as one dict of frozen "
-        "scipy.stats distributions and lists, in param_distributions or param_grid; "
+        f"{type(search).__name__} does not tell its space as a dict of frozen "
+        "scipy.stats distributions and lists, or a list of such dicts, in "
+        "param_distributions or param_grid; "
         "IISSearchCV does, with one stage for any estimator"
     )
 

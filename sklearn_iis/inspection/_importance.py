@@ -107,8 +107,8 @@ def hyperparameter_importance(
     ----------
     search : estimator object
         A fitted :class:`~sklearn_iis.IISSearchCV`, or another search of scikit-learn's
-        kind with `param_distributions` or `param_grid` as one dict of frozen
-        scipy.stats distributions and lists.
+        kind with `param_distributions` or `param_grid` as a dict of frozen
+        scipy.stats distributions and lists, or a list of such dicts.
 
     stage : int or "all", default=None
         Only this stage, counted from 0, or all together, over the space of the first
@@ -147,7 +147,8 @@ def hyperparameter_importance(
 
             - `stage` (int, or "all"), `size` and `label`;
             - `subsets`, a list of tuples of names. Of a `PerLayer` hyperparameter each
-              layer is one of its own, `name[layer]`. If candidates were evaluated with
+              layer is one of its own, `name[layer]`, and the choice among alternatives
+              is one more, `(alternative)`. If candidates were evaluated with
               different resources, as by Hyperband, these are one more, `n_resources`;
             - `importances`, an ndarray of shape (n_subsets, n_estimators), the share
               of the prediction's variance that each subset explains beyond its own
@@ -179,9 +180,10 @@ def hyperparameter_importance(
 
     Notes
     -----
-    A layer that a candidate does not have has no influence on its score. It gets a code
-    at random, so that it is credited with its effect where it exists, averaged over the
-    whole space: little, if few depths have it.
+    What does not exist for a candidate, such as a layer beyond its depth, has no
+    influence on its score. It gets a code at random, so that a hyperparameter is
+    credited with its effect where it exists, averaged over the whole space: little, if
+    few candidates have it.
 
     In a space that was narrowed around the good candidates, scores vary less, and
     importance is that in their neighbourhood. Searches that are guided by scores do

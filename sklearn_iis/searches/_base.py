@@ -81,7 +81,7 @@ class Sampler(ABC):
     def ask(self) -> Candidate | None:
         """Return the next candidate, in codes; None to have one drawn at random.
 
-        It may have codes of layers beyond its depths, and may repeat another one.
+        It may have codes that do not exist for it, and may repeat another one.
         """
 
     @abstractmethod
@@ -445,7 +445,7 @@ class Evaluator:
         Parameters
         ----------
         candidates : iterable of dict
-            Candidates, in codes, perhaps with codes of layers beyond their depths. If
+            Candidates, in codes, perhaps with some that do not exist for them. If
             there are more than the remaining budget, the first ones are evaluated. An
             iterator is asked for each when a worker is free for it.
 

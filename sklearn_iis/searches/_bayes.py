@@ -118,7 +118,7 @@ class StageBayesSearchCV(Search, BayesSearchCV):
         optimizer = super()._make_optimizer(self.search_spaces)
         surrogate = optimizer.base_estimator_
         if self.space.conditions and type(surrogate) is GaussianProcessRegressor:
-            optimizer.base_estimator_ = _LayeredGaussianProcess.from_surrogate(
+            optimizer.base_estimator_ = _ConditionalGaussianProcess.from_surrogate(
                 surrogate, self.space, optimizer.space
             )
         return optimizer
@@ -217,12 +217,12 @@ class _OptimizerSampler(Sampler):
             self._fitted = n_scores, optimizer.models[-1]
 
 
-class _LayeredGaussianProcess(GaussianProcessRegressor):
-    """A Gaussian process that knows which layers a candidate has.
+class _ConditionalGaussianProcess(GaussianProcessRegressor):
+    """A Gaussian process that knows which hyperparameters exist for a candidate.
 
-    It is fitted to candidates that are filled up with a fixed code for each layer that
-    they lack. If a prediction depended on what is proposed for such a layer, a
-    candidate that is far from all others in nothing else would seem to be unknown.
+    It is fitted to candidates that are filled up with a fixed code for each that does
+    not exist. If a prediction depended on what is proposed for such a one, a candidate
+    that is far from all others in nothing else would seem to be unknown.
     """
 
     @classmethod
@@ -238,10 +238,15 @@ class _LayeredGaussianProcess(GaussianProcessRegressor):
         (process.filling,) = transformed.transform(
             [[filling[dimension.name] for dimension in transformed.dimensions]]
         )
-        process.layers = [
-            (columns[name], columns.get(depth), _least(space, depth, layer))
-            for name, (depth, layer) in space.conditions.items()
-        ]
+        # Parents that are no dimensions any more have a single value left.
+        process.columns = columns
+        process.conditions = space.conditions
+        process.parents = {
+            c.parent: space.dimensions[c.parent]
+            for conditions in space.conditions.values()
+            for c in conditions
+            if c.parent in columns
+        }
         return process
 
     def __sklearn_clone__(self):
@@ -249,8 +254,16 @@ class _LayeredGaussianProcess(GaussianProcessRegressor):
 
     def predict(self, X, **kwargs):
         missing = np.zeros(np.shape(X), dtype=bool)
-        for layer, depth, least in self.layers:
-            missing[:, layer] = True if depth is None else X[:, depth] < least
+        codes = {
+            name: _to_codes(dimension, X[:, self.columns[name]])
+            for name, dimension in self.parents.items()
+        }
+        for name, conditions in self.conditions.items():
+            for condition in conditions:
+                excluded = not condition.codes or ~np.isin(
+                    codes[condition.parent], condition.codes
+                )
+                missing[:, self.columns[name]] |= np.reshape(excluded, (-1, 1))
         predictions = super().predict(np.where(missing, self.filling, X), **kwargs)
         if not kwargs.get("return_mean_grad"):
             return predictions
@@ -269,16 +282,14 @@ def _keep_kernel(surrogate, fitted):
     return copy(surrogate).set_params(kernel=kernel, optimizer=None)
 
 
-def _least(space, depth, layer):
-    """Return the least value, of those scaled from 0 to 1, of a depth with a layer."""
-    dimension = space.dimensions.get(depth)
-    if dimension is None:  # a depth with a single value, which the layer is beyond
-        return None
-    n_lower = sum(
-        dimension.decode(code) <= layer
-        for code in range(dimension.low, dimension.high + 1)
-    )
-    return (n_lower - 0.5) / (dimension.high - dimension.low)
+def _to_codes(dimension, columns):
+    """Return the codes of a discrete dimension, out of its transformed columns."""
+    low, high = dimension.low, dimension.high
+    if dimension.ordered:
+        return np.round(low + columns[:, 0] * (high - low))
+    if columns.shape[1] == 1:  # of two choices
+        return low + (columns[:, 0] > 0.5)
+    return low + columns.argmax(axis=1)
 
 
 def _surrogate(n_candidates):

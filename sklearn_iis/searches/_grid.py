@@ -27,8 +27,8 @@ class StageGridSearchCV(Search, GridSearchCV):
     The levels of an ordered hyperparameter are the middles of as many equal cells of
     its range, in codes, so that no value is further than half a cell from a level. To
     search certain values, give them as a list. Unordered hyperparameters have all their
-    values as levels. Candidates with fewer layers are not multiplied by the levels of
-    those that they lack.
+    values as levels. Candidates are not multiplied by the levels of hyperparameters
+    that do not exist for them, such as layers beyond their depth.
 
     Parameters
     ----------
@@ -67,7 +67,8 @@ class StageGridSearchCV(Search, GridSearchCV):
     def param_grid(self) -> list[dict[str, Sequence[float]]]:
         """The codes that :class:`~sklearn.model_selection.GridSearchCV` combines.
 
-        A grid for each number of layers, without those beyond it.
+        A grid for each combination of what others depend on, such as a number of
+        layers, with the hyperparameters that exist for it.
         """
         return self._make_grids(self._count_levels())
 
@@ -122,8 +123,9 @@ class StageGridSearchCV(Search, GridSearchCV):
         dimensions = self.space.dimensions
         if isinstance(self.n_levels, dict):
             self._check_n_levels()
+            names = {n: p.name for p in self.space.parameters for n in p.dimensions}
             requested = {
-                name: self.n_levels.get(name, self.n_levels.get(_plain_name(name)))
+                name: self.n_levels.get(name, self.n_levels.get(names.get(name, name)))
                 for name in dimensions
             }
         else:
@@ -207,15 +209,30 @@ class StageGridSearchCV(Search, GridSearchCV):
         }
 
     def _make_grids(self, n_levels: dict[str, int]) -> list[dict[str, Sequence[float]]]:
-        """Return a grid for each combination of the levels of all depths."""
+        """Return a grid for each combination of the levels that others depend on."""
         levels = self._make_levels(n_levels)
-        depths = {depth for depth, _ in self.space.conditions.values()} & set(levels)
         grids = []
-        for point in ParameterGrid({depth: levels[depth] for depth in depths}):
+        for point in self._combine_parents(levels):
             active = self.space.active(self.space.complete(point))
             grids.append({name: levels[name] for name in active})
-            grids[-1] |= {depth: [code] for depth, code in point.items()}
+            grids[-1] |= {parent: [code] for parent, code in point.items()}
         return grids
+
+    def _combine_parents(self, levels: dict[str, Sequence[float]]) -> list[Candidate]:
+        """Return the combinations of the levels that others depend on."""
+        conditions = self.space.conditions
+        parents = {c.parent for own in conditions.values() for c in own} & set(levels)
+
+        def extend(point, parent):
+            if all(condition.holds(point) for condition in conditions.get(parent, ())):
+                return [{**point, parent: code} for code in levels[parent]]
+            return [point]
+
+        points: list[Candidate] = [{}]
+        # What depends on another one has a condition more, so it comes later.
+        for parent in sorted(parents, key=lambda p: (len(conditions.get(p, ())), p)):
+            points = [longer for point in points for longer in extend(point, parent)]
+        return points
 
     def _find_held(self) -> list[str]:
         """Return the dimensions that the budget does not allow two levels of."""
@@ -255,11 +272,6 @@ class _Levels(Sequence):
     def __contains__(self, code: Any) -> bool:
         i = int(self.dimension.unit(code) * self.n)
         return any(self[j] == code for j in range(max(i - 1, 0), min(i + 2, self.n)))
-
-
-def _plain_name(name):
-    """Return the hyperparameter that a code belongs to."""
-    return name.partition("[")[0]
 
 
 def _n_levels(dimension: Continuous | Discrete, n: int) -> int:

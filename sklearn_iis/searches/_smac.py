@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 from ConfigSpace import (
+    AndConjunction,
     CategoricalHyperparameter,
     Configuration,
     ConfigurationSpace,
@@ -169,30 +170,32 @@ def make_config_space(space: SearchSpace) -> ConfigurationSpace:
     Returns
     -------
     config_space : ConfigurationSpace
-        Its dimensions, but those of layers that no candidate has, and the conditions
-        that the others are under.
+        Its dimensions, but those that no candidate has, and the conditions that they
+        are under.
     """
     config_space = ConfigurationSpace()
-    depth_codes = {name: _depth_codes(space, name) for name in space.conditions}
-    for name, dimension in space.dimensions.items():
-        if depth_codes.get(name) != []:
-            config_space.add(_make_hyperparameter(name, dimension))
-    for name, codes in depth_codes.items():
-        if codes:
-            depth = config_space[space.conditions[name][0]]
-            config_space.add(InCondition(config_space[name], depth, codes))
+    conditions = space.conditions
+    names = [
+        name
+        for name in space.dimensions
+        if all(condition.codes for condition in conditions.get(name, ()))
+    ]
+    config_space.add(
+        _make_hyperparameter(name, space.dimensions[name]) for name in names
+    )
+    for name in names:
+        if name in conditions:
+            config_space.add(_make_condition(config_space, name, conditions[name]))
     return config_space
 
 
-def _depth_codes(space, name):
-    """Return the codes of the depths at which a layer is there."""
-    depth, layer = space.conditions[name]
-    dimension = space.dimensions.get(depth)
-    if dimension is None:
-        # There is a single depth left, and only layers beyond it are conditional.
-        return []
-    codes = range(dimension.low, dimension.high + 1)
-    return [code for code in codes if dimension.decode(code) > layer]
+def _make_condition(config_space, name, conditions):
+    """Return the conditions of a dimension as one of ConfigSpace."""
+    parts = [
+        InCondition(config_space[name], config_space[c.parent], list(c.codes))
+        for c in conditions
+    ]
+    return parts[0] if len(parts) == 1 else AndConjunction(*parts)
 
 
 def _make_configuration(config_space, codes):

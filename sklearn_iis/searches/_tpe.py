@@ -24,7 +24,8 @@ MAX_STEPS = 2**40
 class StageTPESearchCV(Search):
     """Search by tree-structured Parzen estimators: Optuna's `TPESampler` [1]_.
 
-    Layers beyond its depth are no part of a candidate, and are not modelled for it.
+    Hyperparameters that do not exist for a candidate, such as layers beyond its depth,
+    are not suggested for it, and not modelled.
     Failed candidates rank behind all that have a score; Optuna alone would ignore them.
 
     Parameters
@@ -129,14 +130,10 @@ class StudySampler(Sampler):
     def _suggest(self, trial: Trial) -> Candidate:
         """Return the candidate of a trial: a suggestion for each of its own codes."""
         dimensions, conditions = self.space.dimensions, self.space.conditions
-        codes = {
-            name: _suggest_code(trial, name, dimensions[name])
-            for name in dimensions
-            if name not in conditions
-        }
-        # Which layers there are does not depend on what they are filled in with.
-        for name in self.space.active(self.space.complete(codes)):
-            if name in conditions:
+        codes: Candidate = {}
+        # What depends on another one has a condition more, so it comes later.
+        for name in sorted(dimensions, key=lambda name: len(conditions.get(name, ()))):
+            if all(condition.holds(codes) for condition in conditions.get(name, ())):
                 codes[name] = _suggest_code(trial, name, dimensions[name])
         return codes
 

@@ -1,5 +1,6 @@
 """The search space: hyperparameters, their codes, and candidates."""
 
+from sklearn_iis.space._condition import Condition, OnlyIf
 from sklearn_iis.space._default import default_space
 from sklearn_iis.space._dimension import (
     Continuous,
@@ -8,18 +9,16 @@ from sklearn_iis.space._dimension import (
     is_numeric,
     make_dimension,
 )
-from sklearn_iis.space._space import (
-    Candidate,
-    PerLayer,
-    SearchSpace,
-    as_key,
-    distinct,
-)
+from sklearn_iis.space._parameter import Parameter, PerLayer
+from sklearn_iis.space._space import Candidate, SearchSpace, as_key, distinct
 
 __all__ = [
     "Candidate",
+    "Condition",
     "Continuous",
     "Discrete",
+    "OnlyIf",
+    "Parameter",
     "PerLayer",
     "SearchSpace",
     "as_key",

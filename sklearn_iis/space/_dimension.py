@@ -4,11 +4,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
+import joblib
 import numpy as np
 from scipy.stats._distn_infrastructure import rv_generic
 from scipy.stats.distributions import rv_frozen
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 # What is cut off each tail of a distribution without bounds.
@@ -124,7 +127,7 @@ class Discrete:
         equal = [i for i, level in enumerate(self.levels) if _is_equal(level, value)]
         if not equal:
             raise ValueError(f"{value!r} is none of {self.levels!r}")
-        same = (i for i in equal if type(self.levels[i]) is type(value))
+        same = (i for i in equal if _is_same(self.levels[i], value))
         return next(same, equal[0])
 
     def rvs(self, random_state: Any = None) -> int:
@@ -231,8 +234,8 @@ def make_dimension(name: str, values: Any) -> Continuous | Discrete:
         return _from_continuous(name, values)
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise TypeError(
-            f"{name}: expected a frozen scipy.stats distribution, a list or a PerLayer,"
-            f" got {values!r}"
+            f"{name}: expected a frozen scipy.stats distribution, a list, a PerLayer "
+            f"or an OnlyIf, got {values!r}"
         )
     return _from_choices(name, values)
 
@@ -290,14 +293,7 @@ def _from_choices(name, values):
     levels = [_builtin(value) for value in values]
     if not levels:
         raise ValueError(f"{name}: the list of choices is empty")
-    try:
-        # 1 and 1.0 are equal, but not the same to scikit-learn's estimators.
-        n_distinct = len({(type(level), level) for level in levels})
-    except TypeError:
-        raise ValueError(
-            f"{name}: choices must be hashable (a tuple, not a list), got {levels!r}"
-        ) from None
-    if n_distinct < len(levels):
+    if _has_repetition(levels):
         raise ValueError(f"{name}: a choice stands twice in {levels!r}")
     ordered = all(
         isinstance(v, int | float) and not isinstance(v, bool) and v == v  # no NaN
@@ -308,14 +304,57 @@ def _from_choices(name, values):
     )
 
 
+def _has_repetition(levels):
+    """Return whether two levels are the same; they may be unhashable."""
+    try:
+        # 1 and 1.0 are equal, but not the same to scikit-learn's estimators.
+        return len({(type(level), level) for level in levels}) < len(levels)
+    except TypeError:
+        return any(_is_same(one, other) for one, other in combinations(levels, 2))
+
+
 def _builtin(value):
     """Return a numpy scalar as the Python number or string that it holds."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _is_equal(value, other):
-    """Return whether values are equal, or both NaN."""
-    return value is other or value == other or (value != value and other != other)
+def _is_equal(value: Any, other: Any) -> bool:
+    """Return whether two values are equal, or both NaN, whatever their types are.
+
+    Arrays are equal if all of their values are, containers if all of their parts are,
+    and estimators if all of their parameters are.
+    """
+    if value is other:
+        return True
+    if isinstance(value, BaseEstimator) and type(value) is type(other):
+        return _is_equal(value.get_params(deep=False), other.get_params(deep=False))
+    if isinstance(value, Mapping) and isinstance(other, Mapping):
+        return value.keys() == other.keys() and all(
+            _is_equal(value[key], other[key]) for key in value
+        )
+    if isinstance(value, list | tuple) and type(value) is type(other):
+        return len(value) == len(other) and all(map(_is_equal, value, other))
+    if isinstance(value, np.ndarray) or isinstance(other, np.ndarray):
+        return (
+            type(value) is type(other)
+            and value.shape == other.shape
+            and _is_equal(value.tolist(), other.tolist())
+        )
+    try:
+        return bool(value == other or (value != value and other != other))
+    except Exception:  # of tables, tensors and the like, which compare their parts
+        return type(value) is type(other) and joblib.hash(value) == joblib.hash(other)
+
+
+def _is_same(value, other):
+    """Return whether values are equal, and of the same types in all of their parts."""
+    if type(value) is not type(other) or not _is_equal(value, other):
+        return False
+    if isinstance(value, Mapping):
+        return all(_is_same(value[key], other[key]) for key in value)
+    if isinstance(value, list | tuple):
+        return all(map(_is_same, value, other))
+    return True
 
 
 def _unevenness(values):

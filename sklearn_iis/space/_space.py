@@ -2,51 +2,23 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from sklearn_iis.space._dimension import Continuous, Discrete, make_dimension
+from sklearn_iis.space._alternatives import (
+    ALTERNATIVE,
+    make_choice,
+    make_parameters,
+)
+from sklearn_iis.space._condition import Condition
+from sklearn_iis.space._parameter import Dimension, Parameter
 
 Candidate = dict[str, float]  # the codes of discrete hyperparameters are int
-
-
-@dataclass(frozen=True)
-class PerLayer:
-    """A hyperparameter with one value a layer.
-
-    It is decoded as a tuple as long as the hyperparameter named by `depth`; what its
-    further layers would have been has no influence on the candidate.
-
-    Parameters
-    ----------
-    values : frozen scipy.stats distribution or list
-        Where the value of each layer is drawn from.
-
-    depth : str
-        Name of the hyperparameter in the same space that holds the number of layers.
-
-    Examples
-    --------
-    >>> from scipy.stats import randint
-    >>> from sklearn_iis import PerLayer, SearchSpace
-    >>> space = SearchSpace(
-    ...     {
-    ...         "n_conv_layers": [1, 2, 3],
-    ...         "n_filters": PerLayer(randint(8, 129), depth="n_conv_layers"),
-    ...     }
-    ... )
-    >>> space.decode({"n_conv_layers": 1, "n_filters[0]": 0, "n_filters[1]": 24})
-    {'n_conv_layers': 2, 'n_filters': (8, 32)}
-    """
-
-    values: Any
-    depth: str
 
 
 class SearchSpace:
@@ -59,31 +31,48 @@ class SearchSpace:
     is uniform in its codes. A :class:`PerLayer` hyperparameter has one code a layer.
 
     A candidate in codes is a dict from the names of :attr:`dimensions` to codes, in
-    which layers beyond the depth are missing. A space is never changed; :meth:`narrow`
-    returns another one.
+    which those are missing that do not exist for it: layers beyond its depth, what an
+    :class:`OnlyIf` rules out, and hyperparameters of other alternatives. A space is
+    never changed; :meth:`narrow` returns another one.
 
     Parameters
     ----------
-    space : dict of str to frozen scipy.stats distribution, list or PerLayer
+    space : dict of str to frozen scipy.stats distribution, list, PerLayer or OnlyIf, \
+            or list of such dicts
         What :class:`~sklearn.model_selection.RandomizedSearchCV` takes, for each
         hyperparameter of the estimator. A list of numbers is taken as ordered by size,
-        any other list as unordered. Of a continuous distribution without bounds, 1e-6
-        of each tail is cut off.
+        any other list as unordered; its values may be anything, also dicts, lists,
+        arrays and estimators. Of a continuous distribution without bounds, 1e-6 of each
+        tail is cut off.
+
+        A list of dicts holds alternatives. A candidate is of one of them, at random
+        each is equally likely, and has its hyperparameters only; the estimator keeps
+        its own value of any other. A name in several alternatives may have other values
+        in each, and nothing that is learned of it in one says anything of another.
 
     Attributes
     ----------
     names : tuple of str
-        The hyperparameters.
+        The hyperparameters, of all alternatives.
+
+    common_names : tuple of str
+        Those that every candidate has.
+
+    alternatives : tuple of tuple of Parameter
+        The hyperparameters of each dict, in its order; `parameters` are all of them.
 
     dimensions : dict of str to dimension
         What a search has to choose, by the name of the code: `name`, or `name[layer]`
-        of a :class:`PerLayer`. Hyperparameters with a single value are not among them.
-        A dimension has `rvs`, `clip`, `middle`, `n_levels`, `ordered`, `low` and `high`
-        (both included).
+        of a :class:`PerLayer`, with ` (space[i])` behind it if the name is in several
+        alternatives. The first one of a list of dicts is `(alternative)`.
+        Hyperparameters with a single value are not among them. A dimension has `rvs`,
+        `clip`, `middle`, `n_levels`, `ordered`, `low` and `high` (both included).
 
-    conditions : dict of str to tuple of (str, int)
-        For the dimensions that not every candidate has: the name of the hyperparameter
-        that is the depth, and the value which it has to exceed.
+    conditions : dict of str to tuple of Condition
+        For the dimensions that not every candidate has: each condition names another
+        dimension, the `parent`, and the `codes` of it with which this one exists. If
+        all of them hold, it exists; what its parents depend on is among them. Those
+        that the ranges leave no choice about are left out.
 
     ranges : dict of str to tuple
         What is left of each hyperparameter, in its own units: lowest and highest value,
@@ -92,11 +81,20 @@ class SearchSpace:
     Raises
     ------
     TypeError
-        If `space` is no dict, or a value in it is no kind of hyperparameter.
+        If `space` is neither a dict nor a list of dicts, or a value in it is no kind of
+        hyperparameter.
 
     ValueError
-        If the space or a hyperparameter in it is empty, infinite while discrete, has
-        unhashable or repeated choices, or a depth that is unknown, cyclic or no count.
+        If the space or a hyperparameter in it is empty, infinite while discrete, or has
+        repeated choices; if a depth is unknown, cyclic or no count; if a condition
+        names an unknown hyperparameter, one that is continuous or has one value a
+        layer, or a value that it cannot have; and if conditions form a circle or can
+        never hold.
+
+    See Also
+    --------
+    PerLayer : A hyperparameter with one value a layer.
+    OnlyIf : A hyperparameter that exists only with certain values of another one.
 
     Examples
     --------
@@ -109,55 +107,62 @@ class SearchSpace:
     >>> narrowed = space.narrow([codes], margin=0.25)
     >>> [f"{value:.3g}" for value in narrowed.ranges["alpha"]]
     ['0.001', '0.1']
+
+    A step of a pipeline that is swapped, with hyperparameters of its own:
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.svm import SVC
+    >>> space = SearchSpace(
+    ...     [
+    ...         {"clf": [LogisticRegression()], "clf__C": loguniform(1e-3, 1e3)},
+    ...         {"clf": [SVC()], "clf__gamma": loguniform(1e-4, 1)},
+    ...     ]
+    ... )
+    >>> list(space.dimensions)
+    ['(alternative)', 'clf__C', 'clf__gamma']
+    >>> space.decode({"(alternative)": 1, "clf__gamma": 1.0})
+    {'clf': SVC(), 'clf__gamma': 1.0}
     """
 
-    def __init__(self, space: Mapping[str, Any]):
-        _check_mapping(space)
-        self._plain = {
-            name: make_dimension(name, values)
-            for name, values in space.items()
-            if not isinstance(values, PerLayer)
-        }
-        self._layers = {
-            name: _make_layers(name, values, space, self._plain)
-            for name, values in space.items()
-            if isinstance(values, PerLayer)
-        }
-        self._depths = {
-            name: values.depth
-            for name, values in space.items()
-            if isinstance(values, PerLayer)
-        }
-        self.names = tuple(space)
+    def __init__(self, space: Mapping[str, Any] | Sequence[Mapping[str, Any]]):
+        written = _check_alternatives(space)
+        self.alternatives = make_parameters(written)
+        self.names = tuple(dict.fromkeys(n for values in written for n in values))
 
     def __repr__(self):
         return f"SearchSpace({self.ranges!r})"
 
+    @property
+    def parameters(self) -> Iterator[Parameter]:
+        """The hyperparameters of all alternatives."""
+        return (parameter for own in self.alternatives for parameter in own)
+
+    @property
+    def common_names(self) -> tuple[str, ...]:
+        # All that is in one of several alternatives is under that condition.
+        n_least = int(len(self.alternatives) > 1)
+        always = [
+            {p.name for p in own if len(p.conditions) == n_least}
+            for own in self.alternatives
+        ]
+        return tuple(name for name in self.names if all(name in own for own in always))
+
     @cached_property
-    def dimensions(self) -> dict[str, Continuous | Discrete]:
+    def dimensions(self) -> dict[str, Dimension]:
         return {
             name: dimension
-            for name, dimension in self._all_dimensions()
+            for name, dimension in self._all_dimensions.items()
             if dimension.n_levels > 1
         }
 
     @cached_property
-    def conditions(self) -> dict[str, tuple[str, int]]:
-        return {
-            f"{name}[{layer}]": (depth, layer)
-            for name, depth in self._depths.items()
-            for layer, dimension in enumerate(self._layers[name])
-            if dimension.n_levels > 1 and layer >= min(self._depth_levels(depth))
-        }
+    def conditions(self) -> dict[str, tuple[Condition, ...]]:
+        left = {n: self._find_left(self._conditions[n]) for n in self.dimensions}
+        return {name: conditions for name, conditions in left.items() if conditions}
 
     @property
     def ranges(self) -> dict[str, tuple]:
-        return {
-            name: self._plain[name].range
-            if name in self._plain
-            else tuple(dimension.range for dimension in self._layers[name])
-            for name in self.names
-        }
+        return {parameter.label: parameter.range for parameter in self.parameters}
 
     def decode(self, codes: Candidate) -> dict[str, Any]:
         """Return the hyperparameters of a candidate.
@@ -165,25 +170,19 @@ class SearchSpace:
         Parameters
         ----------
         codes : dict of str to float or int
-            The candidate; codes of layers beyond its depth are ignored.
+            The candidate; codes that do not exist for it are ignored.
 
         Returns
         -------
         params : dict of str to object
-            A value for each of :attr:`names`, in that order.
+            A value for each of :attr:`names` that exists for it, in that order.
         """
         params = {
-            name: dimension.decode(codes.get(name, dimension.low))
-            for name, dimension in self._plain.items()
+            parameter.name: parameter.decode(codes, self._find_codes(parameter, codes))
+            for parameter in self.parameters
+            if self._hold(parameter.conditions, codes)
         }
-        for name, dimensions in self._layers.items():
-            params[name] = tuple(
-                dimension.decode(codes.get(f"{name}[{layer}]", dimension.low))
-                for layer, dimension in enumerate(
-                    dimensions[: params[self._depths[name]]]
-                )
-            )
-        return {name: params[name] for name in self.names}
+        return {name: params[name] for name in self.names if name in params}
 
     def encode(self, params: Mapping[str, Any]) -> Candidate:
         """Return the codes of hyperparameters, also of some outside a narrowed range.
@@ -191,54 +190,52 @@ class SearchSpace:
         Parameters
         ----------
         params : dict of str to object
-            A value for each of :attr:`names`.
+            A value for each of :attr:`names` that exists for the candidate.
 
         Returns
         -------
         codes : dict of str to float or int
-            The candidate.
+            The candidate, of the first alternative that it can be of.
 
         Raises
         ------
         ValueError
-            If a hyperparameter is missing, unknown, or has a value it cannot have.
+            If a hyperparameter is missing, unknown, does not exist together with the
+            others, or has a value it cannot have.
         """
-        if set(params) != set(self.names):
-            raise ValueError(
-                f"the hyperparameters are {sorted(self.names)}, got {sorted(params)}"
-            )
-        codes: Candidate = {}
-        for name, value in params.items():
+        errors = []
+        for index in range(len(self.alternatives)):
             try:
-                codes |= self._encode_one(name, value, params)
+                return self.active(self._encode_alternative(index, params))
             except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-        return self.active(codes)
+                errors.append(error)
+        if len(errors) == 1:
+            raise errors[0]
+        told = "; ".join(f"space[{i}]: {error}" for i, error in enumerate(errors))
+        raise ValueError(f"the hyperparameters are those of no alternative: {told}")
 
     def active(self, codes: Candidate) -> Candidate:
-        """Return the candidate without the codes of layers beyond its depth.
+        """Return the candidate without the codes that do not exist for it.
 
         Parameters
         ----------
         codes : dict of str to float or int
-            A code for each of :attr:`dimensions`, at least for the active ones.
+            A code for each of :attr:`dimensions`, at least for those that exist.
 
         Returns
         -------
         codes : dict of str to float or int
             The candidate, in the order of :attr:`dimensions`.
         """
-        depths = self._decode_depths(codes)
-        conditions = self.conditions
+        conditions = self._conditions
         return {
             name: codes[name]
             for name in self.dimensions
-            if name not in conditions
-            or depths[conditions[name][0]] > conditions[name][1]
+            if self._hold(conditions[name], codes)
         }
 
     def complete(self, codes: Candidate) -> Candidate:
-        """Return the candidate with a fixed code for each layer beyond its depth.
+        """Return the candidate with a fixed code for each that does not exist for it.
 
         Parameters
         ----------
@@ -269,7 +266,7 @@ class SearchSpace:
             Where each hyperparameter lies in its range, in codes: 0 is the lowest
             quantile of a continuous one and 1 the highest; a value of a discrete one is
             the middle of one of as many equal cells as there are values left. NaN for
-            layers that a candidate does not have.
+            what does not exist for a candidate.
         """
         dimensions = self.dimensions
         points = np.full((len(candidates), len(dimensions)), np.nan)
@@ -355,13 +352,13 @@ class SearchSpace:
         -------
         codes : dict of str to float or int
             A candidate of this space. A layer that `codes` lacks becomes like the one
-            before it.
+            before it, and anything else the middle of its range.
         """
         projected: Candidate = {}
         layer_before = {
-            f"{name}[{layer}]": f"{name}[{layer - 1}]"
-            for name, layers in self._layers.items()
-            for layer in range(len(layers))
+            name: before
+            for parameter in self.parameters
+            for before, name in pairwise(parameter.dimensions)
         }
         for name, dimension in self.dimensions.items():
             code = codes.get(name)
@@ -380,8 +377,9 @@ class SearchSpace:
     ) -> "SearchSpace":
         """Return the part of the space around some candidates.
 
-        Each ordered range shrinks to what the candidates span plus a margin, but never
-        below a floor, and never beyond the range it had.
+        Each ordered range shrinks to what those of the candidates span that have it,
+        plus a margin, but never below a floor, and never beyond the range it had. No
+        value without an order is dropped, and no alternative.
 
         Parameters
         ----------
@@ -420,20 +418,11 @@ class SearchSpace:
             return dimension.narrow(codes, margin, floor) if codes else dimension
 
         narrowed = object.__new__(type(self))
-        narrowed.names, narrowed._depths = self.names, self._depths
-        narrowed._plain = {
-            name: dimension if name in kept else narrow(name, dimension)
-            for name, dimension in self._plain.items()
-        }
-        narrowed._layers = {
-            name: dimensions
-            if name in kept
-            else tuple(
-                narrow(f"{name}[{layer}]", dimension)
-                for layer, dimension in enumerate(dimensions)
-            )
-            for name, dimensions in self._layers.items()
-        }
+        narrowed.names = self.names
+        narrowed.alternatives = tuple(
+            tuple(p if p.name in kept else p.narrow(narrow) for p in own)
+            for own in self.alternatives
+        )
         return narrowed
 
     def check_names(self, estimator: Any) -> None:
@@ -450,54 +439,83 @@ class SearchSpace:
             If `estimator.set_params` refuses a name; tells the nearest valid one.
         """
         valid = estimator.get_params(deep=True)
-        for name in self.names:
-            parts = name.split("__")
-            ancestors = ("__".join(parts[:n]) for n in range(1, len(parts)))
-            # The parameters of a step that is searched itself depend on its choice.
-            if name in valid or any(ancestor in self.names for ancestor in ancestors):
-                continue
-            value = self.decode(self.project({}))[name]
-            try:
-                clone(estimator).set_params(**{name: value})
-            except (ValueError, AttributeError):
-                nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0)
-                raise ValueError(
-                    f"{type(estimator).__name__} has no parameter {name!r}; the "
-                    f"nearest one is {nearest[0]!r}"
-                    if nearest
-                    else f"{type(estimator).__name__} has no parameter {name!r}"
-                ) from None
+        for own in self.alternatives:
+            names = {parameter.name for parameter in own}
+            for parameter in own:
+                # Those of a step that is searched itself depend on its choice.
+                if parameter.name not in valid and not names & _find_owners(parameter):
+                    _check_name(estimator, parameter, valid)
 
-    def _all_dimensions(self):
-        for name in self.names:
-            if name in self._plain:
-                yield name, self._plain[name]
-            else:
-                for layer, dimension in enumerate(self._layers[name]):
-                    yield f"{name}[{layer}]", dimension
+    @cached_property
+    def _all_dimensions(self) -> dict[str, Dimension]:
+        """The dimensions, also those with a single value."""
+        choice = make_choice(len(self.alternatives))
+        dimensions: dict[str, Dimension] = {}
+        if choice is not None:
+            dimensions[ALTERNATIVE] = choice
+        for parameter in self.parameters:
+            dimensions |= parameter.dimensions
+        return dimensions
 
-    def _depth_levels(self, depth):
-        dimension = self._plain[depth]
-        return [dimension.decode(c) for c in range(dimension.low, dimension.high + 1)]
+    @cached_property
+    def _conditions(self) -> dict[str, tuple[Condition, ...]]:
+        """All conditions of each code, of whole ranges."""
+        conditions: dict[str, tuple[Condition, ...]] = {ALTERNATIVE: ()}
+        for parameter in self.parameters:
+            conditions |= parameter.code_conditions
+        return conditions
 
-    def _decode_depths(self, codes):
-        return {
-            depth: self._plain[depth].decode(codes.get(depth, self._plain[depth].low))
-            for depth in set(self._depths.values())
-        }
+    @cached_property
+    def _lowest(self) -> dict[str, float]:
+        """The code of each dimension that a candidate has if it has none."""
+        return {name: dimension.low for name, dimension in self._all_dimensions.items()}
 
-    def _encode_one(self, name, value, params):
-        if name in self._plain:
-            return {name: self._plain[name].encode(value)}
-        depth = params[self._depths[name]]
-        if len(value) != depth:
-            raise ValueError(f"{self._depths[name]} is {depth}, got {value!r}")
-        return {
-            f"{name}[{layer}]": dimension.encode(layer_value)
-            for layer, (dimension, layer_value) in enumerate(
-                zip(self._layers[name], value, strict=False)
+    def _hold(self, conditions, codes):
+        """Return whether all conditions hold for a candidate."""
+        lowest = self._lowest
+        return all(
+            codes.get(condition.parent, lowest[condition.parent]) in condition.codes
+            for condition in conditions
+        )
+
+    def _find_codes(self, parameter, codes):
+        """Return the names of the codes that a hyperparameter has in a candidate."""
+        conditions = parameter.code_conditions
+        return [name for name in conditions if self._hold(conditions[name], codes)]
+
+    def _find_left(self, conditions):
+        """Return what is left of conditions in a narrowed space."""
+        left = []
+        for condition in conditions:
+            dimension = self._all_dimensions[condition.parent]
+            codes = range(int(dimension.low), int(dimension.high) + 1)
+            kept = tuple(code for code in condition.codes if code in codes)
+            if len(kept) < len(codes):
+                left.append(Condition(condition.parent, kept))
+        return tuple(left)
+
+    def _encode_alternative(self, index, params):
+        """Return the codes of a candidate of an alternative, constants included."""
+        codes: Candidate = {ALTERNATIVE: index}
+        own = self.alternatives[index]
+        # What others depend on comes first. Nothing depends on layers.
+        plain = [parameter for parameter in own if parameter.depth is None]
+        for parameter in sorted(plain, key=lambda p: len(p.conditions)):
+            if parameter.name in params and self._hold(parameter.conditions, codes):
+                names = self._find_codes(parameter, codes)
+                codes |= parameter.encode(params[parameter.name], names)
+        expected = {p.name for p in own if self._hold(p.conditions, codes)}
+        if set(params) != expected:
+            excluded = sorted({p.name for p in own} & set(params) - expected)
+            raise ValueError(
+                f"the hyperparameters are {sorted(expected)}, got {sorted(params)}"
+                + (f"; with these values there is no {excluded}" if excluded else "")
             )
-        }
+        for parameter in own:
+            if parameter.depth is not None and parameter.name in expected:
+                names = self._find_codes(parameter, codes)
+                codes |= parameter.encode(params[parameter.name], names)
+        return codes
 
 
 def as_key(candidate: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -522,36 +540,40 @@ def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     return [dict(key) for key in dict.fromkeys(map(as_key, candidates))]
 
 
-def _check_mapping(space):
-    if not isinstance(space, Mapping):
-        raise TypeError(
-            "the space must be one dict of hyperparameters to distributions or lists, "
-            f"got {type(space).__name__}: {space!r}"
-        )
-    if not space:
+def _check_alternatives(space):
+    """Return the dicts of a space, or raise an error if it is of another form."""
+    alternatives = space if isinstance(space, list) else [space]
+    for alternative in alternatives:
+        if not isinstance(alternative, Mapping):
+            raise TypeError(
+                "the space must be a dict of hyperparameters to distributions or "
+                "lists, or a list of such dicts, got "
+                f"{type(alternative).__name__}: {alternative!r}"
+            )
+        for name in alternative:
+            if not isinstance(name, str):
+                raise TypeError(f"names of hyperparameters must be str, got {name!r}")
+    if not any(alternatives):
         raise ValueError("the space is empty: name at least one hyperparameter")
-    for name in space:
-        if not isinstance(name, str):
-            raise TypeError(f"names of hyperparameters must be str, got {name!r}")
+    return alternatives
 
 
-def _make_layers(name, per_layer, space, plain):
-    depth = per_layer.depth
-    if depth not in space:
+def _find_owners(parameter):
+    """Return the steps, and steps of steps, that a hyperparameter is one of."""
+    parts = parameter.name.split("__")
+    return {"__".join(parts[:n]) for n in range(1, len(parts))}
+
+
+def _check_name(estimator, parameter, valid):
+    """Raise an error if an estimator refuses a hyperparameter."""
+    name = parameter.name
+    try:
+        clone(estimator).set_params(**{name: parameter.middle})
+    except (ValueError, AttributeError):
+        nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0)
         raise ValueError(
-            f"{name}: its depth {depth!r} is not in the space {sorted(space)}"
-        )
-    if depth not in plain:
-        raise ValueError(
-            f"{name}: its depth {depth!r} is per layer itself; it has to be one number"
-        )
-    dimension = plain[depth]
-    counts = getattr(dimension, "levels", None)
-    if counts is None or not all(
-        isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts
-    ):
-        raise ValueError(
-            f"{name}: its depth {depth!r} must be a whole number >= 0, "
-            f"got the range {dimension.range}"
-        )
-    return (make_dimension(name, per_layer.values),) * max(counts)
+            f"{type(estimator).__name__} has no parameter {name!r}; the nearest one is "
+            f"{nearest[0]!r}"
+            if nearest
+            else f"{type(estimator).__name__} has no parameter {name!r}"
+        ) from None

@@ -17,7 +17,7 @@ from scipy.stats.distributions import rv_frozen
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_iis.space import Discrete, PerLayer, SearchSpace
+from sklearn_iis.space import Discrete, OnlyIf, PerLayer, SearchSpace
 
 # Parameters of any estimator that change no score.
 WITHOUT_INFLUENCE = {"verbose", "n_jobs"}
@@ -47,6 +47,9 @@ def describe(value: Any) -> str:
         text = f"{_name_distribution(value.dist)}({', '.join(arguments)})"
     elif isinstance(value, PerLayer):
         text = f"PerLayer({describe(value.values)}, depth={value.depth!r})"
+    elif isinstance(value, OnlyIf):
+        is_in = list(value.is_in)
+        text = f"OnlyIf({describe(value.values)}, {value.name!r}, {describe(is_in)})"
     elif callable(value) and hasattr(value, "__qualname__"):
         text = f"{value.__module__}.{value.__qualname__}"
         # Of the others, the name tells which one it is.
@@ -136,7 +139,7 @@ def _without_tensors(value):
 
 
 def describe_space(space: SearchSpace) -> Fingerprint:
-    """Return what each hyperparameter is drawn from."""
+    """Return what each hyperparameter is drawn from, and when it exists."""
     described = {}
     for name, dimension in space.dimensions.items():
         values = dimension.distribution
@@ -144,6 +147,10 @@ def describe_space(space: SearchSpace) -> Fingerprint:
             values = dimension.levels
         window = f"from {dimension.low} to {dimension.high}"
         described[f"space's {name}"] = f"{describe(values)} {window}"
+    for parameter in space.parameters:
+        if parameter.conditions:
+            conditions = [f"{c.parent}: {list(c.codes)}" for c in parameter.conditions]
+            described[f"space's {parameter.label} only if"] = describe(conditions)
     # What has a single value is no dimension.
     return {f"space's {n}": describe(r) for n, r in space.ranges.items()} | described
 

@@ -19,10 +19,26 @@ from sklearn.base import clone
 from sklearn_iis._search import IISSearchCV
 from sklearn_iis._sklearn_compat import BaseSearchCV
 from sklearn_iis.searches import SearchFactory, get_search
-from sklearn_iis.space import Candidate, PerLayer, SearchSpace, distinct
+from sklearn_iis.space import Candidate, OnlyIf, PerLayer, SearchSpace, distinct
 from sklearn_iis.testing._formula import SPACE, FormulaClassifier, X, y
 
 ONE_SPLIT = [(np.arange(10), np.arange(10, 20))]
+
+# Alternatives, with hyperparameters that exist only with certain values of others, and
+# names that have other values in each.
+ALTERNATIVES = [
+    {
+        "kind": ["a", "b"],
+        "rate": OnlyIf(stats.loguniform(1e-4, 1), "kind", ["b"]),
+        "degree": stats.randint(1, 8),
+    },
+    {
+        "kind": ["c"],
+        "degree": [3, 4, 12, 13],
+        "n_layers": OnlyIf([1, 2, 3], "degree", [3, 12]),
+        "widths": PerLayer(stats.randint(2, 12), depth="n_layers"),
+    },
+]
 
 # Sums of fractions are inexact.
 ROUNDING = 1e-9
@@ -172,6 +188,25 @@ def check_layers_follow_the_depth(make_search):
         layers = [name for name in params if name.startswith("widths")]
         expected = [f"widths[{layer}]" for layer in range(params["n_layers"] + 1)]
         assert sorted(layers) == expected, f"{params} should have {expected}"
+
+
+def check_conditions(make_search):
+    """Candidates have the hyperparameters that exist for them, and no others."""
+    with _warnings_ignored():
+        search = _fit(make_search, ALTERNATIVES, n_iter=24)
+    space = SearchSpace(ALTERNATIVES)
+    _check_inside(search, space)
+    results = search.cv_results_
+    for row, codes in enumerate(_candidates(search)):
+        params = results["params"][row]
+        own = space.decode(codes)
+        assert space.encode(own).keys() == codes.keys(), f"{own} has {codes}"
+        for name in space.names:
+            assert (name in params) == (name in own), f"{params} instead of {own}"
+            is_masked = np.ma.getmaskarray(results[f"param_{name}"])[row]
+            assert is_masked == (name not in own), f"row {row} of {name}, for {own}"
+    kinds = {params["kind"] for params in results["params"]}
+    assert {"c"} < kinds, f"only {kinds} of both alternatives"
 
 
 def check_random_state(make_search):
@@ -385,6 +420,7 @@ CHECKS = (
     check_nothing_is_evaluated_twice,
     check_candidates_stay_in_the_space,
     check_layers_follow_the_depth,
+    check_conditions,
     check_random_state,
     check_parallel,
     check_failures,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import loguniform
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import RandomizedSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from sklearn_iis import IISSearchCV, SearchSpace
 from sklearn_iis.inspection._fitted import Stage, get_stages, observe, order_rows
@@ -167,3 +167,22 @@ def test_failed_candidates_are_left_out_whatever_their_score():
     rates = np.array([p["rate"] for p in search.cv_results_["params"]])
     np.testing.assert_array_equal(stage.failed, rates < 1e-2)
     assert len(observe([stage], "score").scores) == (rates >= 1e-2).sum()
+
+
+def test_a_list_of_spaces_of_another_search():
+    """Each candidate is of the first alternative that it can be of."""
+    grid = [
+        {"C": [0.1, 1.0], "solver": ["lbfgs"]},
+        {"class_weight": [{0: 1.0, 1: 2.0}, None], "C": [2.0, 3.0]},
+    ]
+    search = GridSearchCV(LogisticRegression(), grid, cv=2).fit(X, y)
+    (stage,) = get_stages(search)
+    params = search.cv_results_["params"]
+    assert [codes["(alternative)"] for codes in stage.candidates] == [0] * 2 + [1] * 4
+    assert [stage.space.decode(codes) for codes in stage.candidates] == params
+    observations = observe([stage], "score")
+    missing = np.isnan(observations.codes)
+    alternative = observations.find("(alternative)")
+    assert not missing[:, alternative].any()
+    weights = missing[:, observations.find("class_weight")]
+    np.testing.assert_array_equal(weights, ["class_weight" not in p for p in params])

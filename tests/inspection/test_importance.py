@@ -419,3 +419,28 @@ def test_bad_input(fitted):
     lists = GridSearchCV(LogisticRegression(), [{"C": [1, 2]}, {"C": [3]}], cv=2)
     with pytest.raises(TypeError, match="GridSearchCV does not tell its space as one"):
         hyperparameter_importance(lists.fit(X, y))
+
+
+def test_alternatives():
+    """The choice counts by itself; others where they exist, over the whole space.
+
+    The variances of the functions of one and two columns are computed by hand.
+    """
+    space = [
+        {"rate": loguniform(1e-4, 1), "kind": ["a"]},
+        {"degree": uniform(-2, 10)},
+    ]
+    search = IISSearchCV(
+        FormulaClassifier(), space, n_iter=600, cv=ONE_SPLIT, random_state=0
+    ).fit(X, y)
+    result = hyperparameter_importance(search, random_state=0).overall
+    # 16 (u - 0.5)^2 + 0.5 and 10 (u - 0.5)^2 of a uniform u.
+    parts = {"rate": 16**2 / 180 / 4, "degree": 10**2 / 180 / 4}
+    choice = ((16 / 12 + 0.5 - 10 / 12) / 2) ** 2
+    total = choice + 2 * sum(parts.values())
+    found = dict(zip(result.subsets, result.importances_mean, strict=True))
+    assert found["(alternative)",] == pytest.approx(choice / total, abs=0.05)
+    for name, part in parts.items():
+        for subset in ((name,), ("(alternative)", name)):
+            assert found[subset] == pytest.approx(part / total, abs=0.05)
+    assert found["rate", "degree"] < 0.02

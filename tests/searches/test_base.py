@@ -4,7 +4,7 @@ import pickle
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn_iis import IISSearchCV, PerLayer, SearchSpace
 from sklearn_iis.searches import SEARCHES, Sampler, Search, get_search
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, search_checks, y
+from sklearn_iis.testing._checks import ALTERNATIVES
 
 ONE_SPLIT = [(np.arange(10), np.arange(10, 20))]
 
@@ -45,8 +46,24 @@ def score(estimator, X, y):
     return estimator.score(X, y)
 
 
+def hold(space, name, code):
+    """A space with a single code left of a dimension, as no narrowing leaves it."""
+
+    def narrow(code_name, dimension):
+        if code_name == name:
+            return replace(dimension, low=code, high=code)
+        return dimension
+
+    held = space.narrow([])
+    held.alternatives = tuple(
+        tuple(parameter.narrow(narrow) for parameter in own)
+        for own in space.alternatives
+    )
+    return held
+
+
 def make_search(name, space=SPACE, *, estimator=None, scorer=score, **settings):
-    space = SearchSpace(space) if isinstance(space, dict) else space
+    space = space if isinstance(space, SearchSpace) else SearchSpace(space)
     settings = {
         "n_iter": 20,
         "cv": ONE_SPLIT,
@@ -668,3 +685,33 @@ def test_threads_evaluate_the_splits_of_a_candidate_on_the_same_one(name):
     counts = Counter(Noted.fits)
     assert set(counts.values()) == {4}
     assert set(counts) == {(p["rate"], p["degree"]) for p in results["params"]}
+
+
+def test_alternatives_in_stages(name):
+    """Each stage has candidates of the narrowed space, and the promoted ones first."""
+    search = IISSearchCV(
+        FormulaClassifier(),
+        ALTERNATIVES,
+        sizes=(1, 2),
+        size_param="size",
+        n_iter=(14, 8),
+        search=name,
+        cv=ONE_SPLIT,
+        random_state=0,
+    ).fit(X, y)
+    whole = SearchSpace(ALTERNATIVES)
+    for stage, space in zip(search.stages_, search.spaces_, strict=True):
+        for codes in stage.candidates_:
+            assert codes == space.project(codes)
+            assert space.decode(codes) == whole.decode(codes)
+    results = search.cv_results_
+    assert results["promoted"][results["stage"] == 1].any()
+    own = whole.decode(whole.encode(drop_others(search.best_params_)))
+    assert own.keys() == drop_others(search.best_params_).keys()
+    for parameter, value in search.best_params_.items():
+        assert getattr(search.best_estimator_, parameter) == value
+
+
+def drop_others(params):
+    """The hyperparameters, without the size and the resources."""
+    return {n: v for n, v in params.items() if n not in ("size", "max_epochs")}

@@ -1,5 +1,4 @@
 import pickle
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,11 +8,11 @@ from sklearn.base import clone
 from skopt import BayesSearchCV
 from skopt.learning import ExtraTreesRegressor, GaussianProcessRegressor
 
-from sklearn_iis import PerLayer, SearchSpace
+from sklearn_iis import OnlyIf, PerLayer, SearchSpace
 from sklearn_iis.searches import StageBayesSearchCV, _bayes
 from sklearn_iis.space import distinct
 from sklearn_iis.testing import X, y
-from tests.searches.test_base import make_search
+from tests.searches.test_base import hold, make_search
 
 
 def test_it_is_a_bayes_search():
@@ -142,16 +141,28 @@ LAYERED = {
 }
 
 
-@pytest.fixture(params=["whole", "narrowed to a single depth"])
+# One parent has a column for each of its values, and one a column for two of them.
+CONDITIONAL = [
+    {"rate": stats.uniform(), "widths": [1]},
+    {
+        "kind": ["a", "b"],
+        "degree": OnlyIf(stats.randint(1, 9), "kind", ["b"]),
+        "widths": stats.randint(1, 9),
+    },
+    {"kind": ["c", "d", "e"], "rate": OnlyIf(stats.uniform(), "kind", ["c", "e"])},
+]
+
+
+@pytest.fixture(params=["whole", "narrowed to a single depth", "alternatives"])
 def layered(request):
     """Return a space, its fitted surrogate, and how candidates become its points."""
-    space = SearchSpace(LAYERED)
-    if request.param != "whole":
+    space = SearchSpace(CONDITIONAL if request.param == "alternatives" else LAYERED)
+    if request.param == "narrowed to a single depth":
         shallow = space.encode(
             {"rate": 0.5, "n_layers": 2, "widths": (3, 3), "kinds": ("a", "b")}
         )
         space = space.narrow([shallow], margin=0, floor=0)
-        space._plain["n_layers"] = replace(space._plain["n_layers"], low=1, high=1)
+        space = hold(space, "n_layers", 1)
     search = StageBayesSearchCV(None, space)
     optimizer = search._make_optimizer({"base_estimator": "GP"}, random_state=0)
 
@@ -165,14 +176,14 @@ def layered(request):
 
     rng = np.random.RandomState(0)
     candidates = [space.complete(c) for c in space.sample(30, random_state=rng)]
-    scores = [codes["rate"] ** 2 + codes["widths[0]"] / 8 for codes in candidates]
+    scores = [sum(codes.values()) ** 2 / 8 for codes in candidates]
     surrogate = clone(optimizer.base_estimator_).fit(transform(candidates), scores)
     return space, pickle.loads(pickle.dumps(surrogate)), transform
 
 
 # What the score does not depend on gets a length scale at its bound.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_predictions_do_not_depend_on_layers_that_a_candidate_lacks(layered):
+def test_predictions_do_not_depend_on_what_a_candidate_lacks(layered):
     space, surrogate, transform = layered
     rng = np.random.RandomState(1)
     gradients = {"return_mean_grad": True, "return_std_grad": True}

@@ -1,12 +1,13 @@
 import warnings
+from collections import Counter
 from itertools import islice, product
 
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 
-from sklearn_iis import IISSearchCV, PerLayer, SearchSpace
+from sklearn_iis import IISSearchCV, OnlyIf, PerLayer, SearchSpace
 from sklearn_iis.searches import StageGridSearchCV
 from sklearn_iis.searches._grid import _Levels
 from sklearn_iis.testing import FormulaClassifier, X, y
@@ -328,3 +329,35 @@ def test_stages_have_finer_and_finer_grids():
     assert np.ptp(second) < np.ptp(first)
     # The optimum is in the middle, where a level is in both stages.
     assert search.best_params_["rate"] == pytest.approx(0.01, rel=0.5)
+
+
+def test_alternatives_are_the_grids_of_scikit_learn():
+    """Each with what exists in it: no candidate is there twice."""
+    space = [
+        {"kind": ["a"], "degree": [1, 2, 3]},
+        {
+            "kind": ["b", "c"],
+            "degree": [4, 5],
+            "n_layers": OnlyIf([1, 2], "kind", ["c"]),
+            "rate": OnlyIf([0.1, 0.2], "n_layers", [2]),
+        },
+    ]
+    grid = [
+        {"kind": ["a"], "degree": [1, 2, 3]},
+        {"kind": ["b"], "degree": [4, 5]},
+        {"kind": ["c"], "degree": [4, 5], "n_layers": [1]},
+        {"kind": ["c"], "degree": [4, 5], "n_layers": [2], "rate": [0.1, 0.2]},
+    ]
+    search = make_search("grid", space, n_iter=100).fit(X, y)
+    found = search.cv_results_["params"]
+    expected = list(ParameterGrid(grid))
+    assert len(found) == len(expected) == 11
+    assert all(params in found for params in expected)
+
+
+def test_levels_of_a_name_in_several_alternatives():
+    space = [{"rate": stats.uniform()}, {"rate": stats.uniform(), "degree": [1, 2]}]
+    n_levels = {"rate": 2, "rate (space[1])": 3}
+    search = make_search("grid", space, n_iter=100, n_levels=n_levels).fit(X, y)
+    counts = Counter(codes["(alternative)"] for codes in search.candidates_)
+    assert counts == {0: 2, 1: 3 * 2}

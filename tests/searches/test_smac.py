@@ -6,7 +6,6 @@ import sys
 import tempfile
 import warnings
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,8 @@ from sklearn_iis.searches import StageSMACSearchCV, get_search
 from sklearn_iis.searches._smac import _make_forest, _make_maximizer, make_config_space
 from sklearn_iis.space import distinct
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
-from tests.searches.test_base import make_search
+from sklearn_iis.testing._checks import ALTERNATIVES
+from tests.searches.test_base import hold, make_search
 
 LAYERS_FIRST = {
     "widths": PerLayer(stats.randint(8, 33), depth="depth"),
@@ -32,9 +32,7 @@ LAYERS_FIRST = {
 
 
 def with_single_depth():
-    space = SearchSpace(SPACE)
-    space._plain["n_layers"] = replace(space._plain["n_layers"], low=1, high=1)
-    return space
+    return hold(SearchSpace(SPACE), "n_layers", 1)
 
 
 class Batches:
@@ -113,6 +111,7 @@ def test_it_is_no_search_of_its_own():
             id="layers that no candidate has",
         ),
         pytest.param(with_single_depth(), id="a single depth is left"),
+        pytest.param(SearchSpace(ALTERNATIVES), id="alternatives, and OnlyIf in them"),
     ],
 )
 def test_conditions_are_those_of_the_space(space):

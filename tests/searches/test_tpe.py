@@ -2,7 +2,6 @@ import logging
 import sys
 import warnings
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +16,8 @@ from sklearn_iis import IISSearchCV, SearchSpace
 from sklearn_iis.searches import StageTPESearchCV, get_search
 from sklearn_iis.space import distinct
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
-from tests.searches.test_base import ONE_SPLIT, make_search
+from sklearn_iis.testing._checks import ALTERNATIVES
+from tests.searches.test_base import ONE_SPLIT, hold, make_search
 
 UNCONDITIONAL = {name: SPACE[name] for name in ("rate", "degree", "kind")}
 
@@ -114,8 +114,7 @@ def test_layers_may_come_before_their_depth():
 
 
 def test_a_single_depth_is_left():
-    space = SearchSpace(SPACE)
-    space._plain["n_layers"] = replace(space._plain["n_layers"], low=1, high=1)
+    space = hold(SearchSpace(SPACE), "n_layers", 1)
     search = make_search("tpe", space).fit(X, y)
     for codes in search.candidates_:
         assert [*codes] == ["rate", "degree", "kind", "widths[0]", "widths[1]"]
@@ -284,3 +283,15 @@ def test_the_extra_is_named_where_optuna_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"Optuna.*'sklearn-iis\[tpe\]'"):
         get_search("tpe")
+
+
+def test_what_does_not_exist_is_not_suggested(studies):
+    """Parents come first, wherever they stand in the space."""
+    search = make_search("tpe", ALTERNATIVES, n_iter=30).fit(X, y)
+    (study,) = studies
+    # It may propose a candidate again.
+    suggested = distinct(search.space.active(trial.params) for trial in study.trials)
+    assert suggested == search.candidates_
+    for trial in study.trials:
+        assert trial.params.keys() == search.space.active(trial.params).keys()
+    assert len({frozenset(codes) for codes in search.candidates_}) > 3

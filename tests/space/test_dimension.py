@@ -1,9 +1,29 @@
+from copy import deepcopy
+
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import sparse, stats
+from sklearn.svm import SVC
 
 from sklearn_iis import SearchSpace
 from sklearn_iis.space import is_log, make_dimension
+
+UNHASHABLE = {
+    "dicts": [{"a": 1}, {"a": 2}, {"b": 1}, {"a": [1]}, {"a": (1,)}],
+    "lists": [[1, 2], [2, 1], [1], [1.0], [[1], 2], []],
+    "arrays": [
+        np.array([1, 2]),
+        np.array([1, 3]),
+        np.array([[1, 2]]),
+        np.array([np.nan, 1.0]),
+        np.array([]),
+        np.array(["a", "b"]),
+        1,
+    ],
+    "mixed": [None, {"x": np.array([1, 2])}, {"x": np.array([2, 2])}, [SVC()], "x"],
+    "sparse": [sparse.eye(2, format="csr"), sparse.eye(3, format="csr")],
+    "estimators": [SVC(), SVC(C=2.0)],
+}
 
 BINOMIAL = stats.binom(12, 0.3)
 
@@ -199,3 +219,29 @@ def test_integers_that_are_not_exact_are_refused(bounds, shown):
     with pytest.raises(ValueError, match=r"^x: the range .* is too wide") as error:
         make_dimension("x", stats.randint(*bounds))
     assert shown in str(error.value)
+
+
+@pytest.mark.parametrize("kind", UNHASHABLE)
+def test_choices_may_be_unhashable(kind):
+    """Each is found by an equal value, that is not the same object."""
+    values = UNHASHABLE[kind]
+    dimension = make_dimension("x", values)
+    assert not dimension.ordered
+    for code, value in enumerate(values):
+        assert dimension.decode(code) is value
+        assert dimension.encode(deepcopy(value)) == code
+    with pytest.raises(ValueError, match="is none of"):
+        dimension.encode([{"a": np.array([1, 2, 3])}])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1], [2], [1]],
+        [{"a": np.array([1.0, np.nan])}, {"a": np.array([1.0, np.nan])}],
+        [np.arange(3), 1, np.arange(3)],
+    ],
+)
+def test_repeated_choices_are_found(values):
+    with pytest.raises(ValueError, match="x: a choice stands twice"):
+        make_dimension("x", values)

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from sklearn_iis import CNNClassifier, IISSearchCV, PerLayer, SearchSpace
+from sklearn_iis import CNNClassifier, IISSearchCV, OnlyIf, PerLayer, SearchSpace
 from sklearn_iis.cnn import ImageFeatures
 from sklearn_iis.storage._fingerprint import (
     MAX_LENGTH,
@@ -140,6 +140,7 @@ def test_descriptions_are_short_and_have_no_addresses():
         (loguniform(1e-4, 1), "loguniform(0.0001, 1)"),
         (uniform(0, scale=2), "uniform(0, scale=2)"),
         (PerLayer([1, 2], depth="n"), "PerLayer([1, 2], depth='n')"),
+        (OnlyIf([1, 2], "a", ("x", [3])), "OnlyIf([1, 2], 'a', ['x', [3]])"),
         (accuracy_score, "sklearn.metrics._classification.accuracy_score"),
         (DecisionTreeClassifier(max_depth=3), "DecisionTreeClassifier(max_depth=3)"),
         ({"a": 1}, "{'a': 1}"),
@@ -250,6 +251,44 @@ def test_each_hyperparameter_is_described():
         other = describe_space(SearchSpace(space | {name: value}))
         differences = find_differences(described, other)
         assert any(text.startswith(f"space's {name}") for text in differences)
+
+
+def test_descriptions_of_spaces_without_conditions_stay_as_they_were():
+    """Or studies of before could not be resumed."""
+    space = {
+        "widths": PerLayer(randint(2, 5), depth="n_layers"),
+        "rate": loguniform(1e-4, 1),
+        "n_layers": [1, 2],
+        "kind": ["a", "b"],
+        "degree": [3],
+    }
+    assert describe_space(SearchSpace(space)) == {
+        "space's widths": "[[2, 4], [2, 4]]",
+        "space's rate": "loguniform(0.0001, 1) from 0.0 to 1.0",
+        "space's n_layers": "[1, 2] from 0 to 1",
+        "space's kind": "['a', 'b'] from 0 to 1",
+        "space's degree": "[3, 3]",
+        "space's widths[0]": "[2, 3, 4] from 0 to 2",
+        "space's widths[1]": "[2, 3, 4] from 0 to 2",
+    }
+
+
+def test_conditions_and_alternatives_are_described():
+    space = {"a": [1, 2, 3], "b": OnlyIf([4, 5], "a", [1]), "c": OnlyIf([6], "a", [2])}
+    described = describe_space(SearchSpace(space))
+    for name, is_in in {"b": [1, 2], "c": [3]}.items():
+        other = space | {name: OnlyIf(space[name].values, "a", is_in)}
+        (difference,) = find_differences(described, describe_space(SearchSpace(other)))
+        assert difference.startswith(f"space's {name} only if was ['a: [")
+    spaces = [
+        [{"x": [1, 2]}, {"y": [[1, 2], {"z": np.arange(3)}]}],
+        [{"y": [[1, 2], {"z": np.arange(3)}]}, {"x": [1, 2]}],
+        [{"x": [1, 2]}, {"y": [[1, 2], {"z": np.arange(4)}]}],
+        [{"x": [1, 2]}, {"y": [[1, 2], {"z": np.arange(3)}]}, {}],
+        {"x": [1, 2], "y": [[1, 2], {"z": np.arange(3)}]},
+    ]
+    texts = [str(sorted(describe_space(SearchSpace(s)).items())) for s in spaces]
+    assert len(set(texts)) == len(texts)
 
 
 def test_each_parameter_is_described_by_itself():

@@ -25,7 +25,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_iis import IISSearchCV
+from sklearn_iis import IISSearchCV, OnlyIf
 from sklearn_iis.searches import SEARCHES
 from sklearn_iis.testing import SPACE, X, y
 from tests.resume_child import (
@@ -530,3 +530,20 @@ def test_metadata_requests_are_compared(journal):
         estimator.set_fit_request(sample_weight=False)
         with pytest.raises(ValueError, match="the metadata routing was"):
             search.fit(X, y, **weights)
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_list_of_spaces_goes_on(search, journal, fits):
+    """Also with unhashable choices; and not where what exists is another."""
+    space = [
+        {"rate": loguniform(1e-3, 1), "kind": ["a", "b"]},
+        {"widths": [[9, 9], [5, 5], []], "degree": OnlyIf([1, 2], "widths", [[]])},
+    ]
+    first = fit(make_search(search, space=space, storage=journal))
+    assert len(fits()) == 2 * 9
+    again = fit(make_search(search, space=space, storage=journal))
+    assert not fits()
+    assert again.cv_results_["params"] == first.cv_results_["params"]
+    space[1] = space[1] | {"degree": OnlyIf([1, 2], "widths", [[9, 9]])}
+    with pytest.raises(ValueError, match="space's degree only if was"):
+        fit(make_search(search, space=space, storage=journal))

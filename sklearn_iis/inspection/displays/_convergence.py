@@ -132,8 +132,9 @@ class ConvergenceDisplay:
         ----------
         searches : estimator object, or dict of str to estimator object
             A fitted :class:`~sklearn_iis.IISSearchCV`, or another search of
-            scikit-learn's kind whose space is one dict of frozen scipy.stats
-            distributions and lists; or several with their names.
+            scikit-learn's kind whose space is a dict of frozen scipy.stats
+            distributions and lists, or a list of such dicts; or several with their
+            names.
 
         metric : str, default=None
             Which scores; None means those that guided each search.

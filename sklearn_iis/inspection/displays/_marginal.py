@@ -193,8 +193,11 @@ class MarginalDisplay:
                     x, mean, stage.std, linestyle="", capsize=3, **line_style
                 )
             self.lines_.append(line)
-        values = dict.fromkeys(v for s in stages for v in s.grid_values[0])
-        set_scale(ax.xaxis, dimension, sorted(values) if numeric else list(values))
+        values = [value for stage in stages for value in stage.grid_values[0]]
+        # They may be unhashable.
+        by_place = dict(zip(positions(dimension, values), values, strict=True))
+        values = [by_place[place] for place in sorted(by_place)]
+        set_scale(ax.xaxis, dimension, values)
         (name,) = self.marginal.names
         ax.set(
             xlabel=short_name(name),

@@ -81,10 +81,8 @@ def positions(dimension: Continuous | Discrete, values: Sequence) -> np.ndarray:
     """Return where values are drawn: numbers at themselves, choices at their index."""
     if is_number(dimension):
         return np.array(values, dtype=float)
-    assert isinstance(dimension, Discrete)
-    # 1 and 1.0 are two choices.
-    levels = {(type(level), level): i for i, level in enumerate(dimension.levels)}
-    return np.array([levels[type(value), value] for value in values], dtype=float)
+    # Values may be unhashable.
+    return np.array([dimension.encode(value) for value in values], dtype=float)
 
 
 def set_scale(axis: Any, dimension: Continuous | Discrete, values: Sequence) -> None:

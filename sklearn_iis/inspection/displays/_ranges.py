@@ -63,7 +63,7 @@ class RangesDisplay:
         One for each hyperparameter, with `name` (str), `dimension` (in the first
         stage), `ranges` (for each stage the lowest and the highest value, or all values
         if they have no order), `candidates` (for each stage a list of their
-        values; None for layers that a candidate does not have), `failed` (for each
+        values; None for candidates that do not have it), `failed` (for each
         stage a mask of them), and `best` (the stage and the value of the best
         candidate, or None).
 
@@ -92,7 +92,7 @@ class RangesDisplay:
 
     stars_ : list of matplotlib Line2D or None
         For each panel, the best candidate; None if it is not known, or does not have
-        that layer.
+        it.
 
     best_lines_ : list of matplotlib Line2D or None
         For each panel, the line at the value of the best candidate.
@@ -141,8 +141,8 @@ class RangesDisplay:
         ----------
         search : estimator object
             A fitted :class:`~sklearn_iis.IISSearchCV`, or another search of
-            scikit-learn's kind whose space is one dict of frozen scipy.stats
-            distributions and lists: it is one stage.
+            scikit-learn's kind whose space is a dict of frozen scipy.stats
+            distributions and lists, or a list of such dicts: it is one stage.
 
         names : str or sequence of str, default=None
             Which hyperparameters; `name[layer]` of a
@@ -340,12 +340,12 @@ def _draw_candidates(ax, panel) -> tuple[list[Any], list[Any]]:
     for row, (values, failed) in enumerate(
         zip(panel.candidates, panel.failed, strict=True)
     ):
-        has_layer = np.array([value is not None for value in values], dtype=bool)
+        exists = np.array([value is not None for value in values], dtype=bool)
         for marks, mask, style in (
-            (dots, has_layer & ~failed, {"marker": "o", "markeredgecolor": "none"}),
+            (dots, exists & ~failed, {"marker": "o", "markeredgecolor": "none"}),
             (
                 crosses,
-                has_layer & failed,
+                exists & failed,
                 {"marker": "x", "markersize": 1.5 * DOT_SIZE},
             ),
         ):

@@ -48,8 +48,8 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     search : estimator object
         A fitted :class:`~sklearn_iis.IISSearchCV`, also one that ended because all
         candidates of a stage failed; or another search of scikit-learn's kind with
-        `param_distributions` or `param_grid` as one dict of frozen scipy.stats
-        distributions and lists.
+        `param_distributions` or `param_grid` as a dict of frozen scipy.stats
+        distributions and lists, or a list of such dicts.
 
     path : str or path-like
         The file to write, in a folder that exists. It is replaced if it exists, once

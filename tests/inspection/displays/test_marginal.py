@@ -118,3 +118,13 @@ def test_bad_input(search):
         MarginalDisplay.from_search(
             search, "rate", ax=plt.subplots(ncols=2)[1], **ARGUMENTS
         )
+
+
+def test_choices_may_be_unhashable():
+    """They are drawn at their places in the list."""
+    space = {"widths": [[9, 9], [5, 5], [7]], "degree": [1, 2, 3, 4]}
+    search = IISSearchCV(FormulaClassifier(), space, search="grid", n_iter=12, cv=2)
+    display = MarginalDisplay.from_search(search.fit(X, y), "widths", **ARGUMENTS)
+    assert display.lines_[0].get_xdata().tolist() == [0, 1, 2]
+    labels = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert labels == ["[9, 9]", "[5, 5]", "[7]"]

@@ -357,3 +357,25 @@ def test_nothing_to_choose():
 def test_not_fitted():
     with pytest.raises(NotFittedError):
         RangesDisplay.from_search(IISSearchCV(FormulaClassifier(), SPACE))
+
+
+def test_a_candidate_is_drawn_where_its_alternative_has_the_hyperparameter():
+    space = [{"rate": loguniform(1e-3, 1)}, {"widths": [[9, 9], [5, 5]]}]
+    search = make_search(space=space)
+    display = RangesDisplay.from_search(search)
+    names = ["(alternative)", "rate", "widths"]
+    assert [panel.name for panel in display.panels] == names
+    results = search.cv_results_
+    for name, panel, dots in zip(names, display.panels, display.dots_, strict=True):
+        for stage in range(3):
+            rows = results["stage"] == stage
+            params = [p for p, row in zip(results["params"], rows, strict=True) if row]
+            n_dots = len(dots[stage].get_xdata())
+            if name in space[0] | space[1]:
+                assert panel.candidates[stage] == [p.get(name) for p in params]
+                assert n_dots == sum(name in p for p in params)
+            else:
+                assert panel.candidates[stage] == [
+                    "space[1]" if "widths" in p else "space[0]" for p in params
+                ]
+                assert n_dots == len(params)

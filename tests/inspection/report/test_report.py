@@ -770,3 +770,29 @@ def test_in_a_browser(browser, path):
 def test_the_template_is_in_the_package():
     package = Path(sklearn_iis.__file__).parent
     assert (package / "inspection" / "report" / "page.html.jinja").is_file()
+
+
+def test_alternatives(tmp_path):
+    """Each hyperparameter has its row and its pictures, and the choice has, too."""
+    space = [
+        {"rate": loguniform(1e-3, 1), "degree": [1, 2]},
+        {"kind": ["a", "c"], "degree": randint(3, 9), "widths": [[9, 9], [5, 5]]},
+    ]
+    search = IISSearchCV(
+        FormulaClassifier(),
+        space,
+        sizes=(1, 2),
+        size_param="size",
+        n_iter=(24, 16),
+        cv=2,
+        random_state=0,
+    ).fit(X, y)
+    page = Page(write_report(search, tmp_path / "report.html").read_text())
+    rows = {cells[0]: cells[1:] for cells in page.cells}
+    assert rows["(alternative)"] == ["'space[0]', 'space[1]'"] * 2
+    assert rows["degree (space[0])"] == ["1, 2"] * 2
+    assert rows["widths"] == ["[9, 9], [5, 5]"] * 2
+    for name, value in search.best_params_.items():
+        text = f"{value:.4g}" if name == "rate" else repr(value)
+        assert [name, text] in page.cells
+    assert any("(alternative)" in image["alt"] for image in page.get_all("img"))
