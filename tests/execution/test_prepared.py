@@ -195,7 +195,7 @@ def test_it_is_what_the_pipeline_computes(data, steps, locate):
         *map(FunctionTransformer, (center, clip, cumulate, spread_if_two)),
         *(Noise(), Augmenter()),
     ],
-    ids=str,
+    ids=["center", "clip", "cumulate", "spread if two", "noise", "augmented"],
 )
 def test_steps_that_look_at_other_samples_are_left_to_the_candidates(step, locate):
     """What they learned of the test data would leak."""
