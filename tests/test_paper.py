@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -15,13 +16,21 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.stats import loguniform
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from benchmarks.paper import __main__ as command
 from benchmarks.paper import run as running
 from benchmarks.paper.analysis import Difference, Results
 from benchmarks.paper.data import LOADERS, describe, load
-from benchmarks.paper.experiments import EXPERIMENTS, SEARCHES, Arm, Experiment, compare
+from benchmarks.paper.experiments import (
+    EXPERIMENTS,
+    SEARCHES,
+    Arm,
+    Experiment,
+    compare,
+)
 from benchmarks.paper.page import (
     TEMPLATE,
     find_winners,
@@ -30,7 +39,7 @@ from benchmarks.paper.page import (
     write_page,
 )
 from benchmarks.paper.report import PERCENT, signed, with_sign, write_report
-from sklearn_iis import IISSearchCV
+from sklearn_iis import IISSearchCV, ImageResizer
 from sklearn_iis.cnn import paper_classifier
 from tests.datasets import test_ckplus, test_flowers102, test_stl10
 from tests.datasets.conftest import server  # noqa: F401
@@ -206,6 +215,37 @@ def test_models_of_a_run_that_was_not_finished_are_not_counted_twice(
     evaluations[~unfinished].to_csv(tmp_path / "evaluations.csv", index=False)
     running.run("tiny", TINY, tmp_path)
     assert len(read(tmp_path)["models"]) == 2 * 2 * 2
+
+
+def test_a_model_that_inherits_weights_is_fitted_at_each_size():
+    """As an evaluation is; its seconds are those of all fits."""
+    data = load("shapes", None, 8)
+    stage_params = {"cnn__max_epochs": [3, 1], "cnn__pooling": ["average"] * 2}
+    best = {"resize__size": 8, "cnn__max_epochs": 1, "cnn__pooling": "average"}
+    network = paper_classifier(**TINY.network, random_state=0)
+    search = IISSearchCV(
+        running.TimedPipeline([("resize", ImageResizer()), ("cnn", network)]),
+        {},
+        sizes=(4, 8),
+        stage_params=stage_params,
+        inherit_weights=True,
+    )
+    search.cv_results_ = {"stage": np.array([1]), "params": [best]}
+    X, y = data.X[:100], data.y[:100]
+    pipe = running.fit_model(search, 0, X, y)
+    cnn = clone(network).set_params(pooling="average", warm_start="weights")
+    for size, epochs in ((4, 3), (8, 1)):
+        cnn.set_params(max_epochs=epochs).fit(ImageResizer(size).transform(X), y)
+    expected = cnn.predict_proba(ImageResizer(8).transform(X))
+    np.testing.assert_array_equal(pipe.predict_proba(X), expected)
+    last = pipe.cpu_seconds_
+    assert pipe.fit(X, y).cpu_seconds_ > last > 0
+
+
+def test_seconds_of_a_pipeline_from_a_file_begin_anew():
+    pipe = running.TimedPipeline([("dummy", DummyClassifier())]).fit([[0], [1]], [0, 1])
+    assert pipe.cpu_seconds_ > 0
+    assert pickle.loads(pickle.dumps(pipe)).cpu_seconds_ == 0
 
 
 def test_other_results_are_not_mixed_in(uninterrupted):
@@ -507,7 +547,7 @@ def test_page_uses_all_that_is_computed_for_it(committed):
 
 
 def test_default_hand_over_is_what_won(committed):
-    _, rules = committed
+    _, rules, _ = committed
     assert find_winners(rules) == []
     defaults = IISSearchCV(None, {}).get_params()
     assert {name: defaults[name] for name in ("keep", "margin", "n_promoted")} == {
@@ -517,7 +557,9 @@ def test_default_hand_over_is_what_won(committed):
     }
 
 
-@pytest.mark.parametrize("name", ["flowers12", *command.RULES.values()])
+@pytest.mark.parametrize(
+    "name", ["flowers12", command.GROWING, *command.RULES.values()]
+)
 def test_committed_results_are_complete_and_of_the_experiment(name):
     results = Results.read(command.RESULTS / name)
     experiment = EXPERIMENTS[name]
@@ -538,7 +580,7 @@ def test_committed_results_are_of_the_images():
 @pytest.mark.skipif(
     not FOLDER.is_dir(), reason="no photographs: set FLOWERS12 to their folder"
 )
-@pytest.mark.parametrize("name", ["flowers12", "rules-flowers12"])
+@pytest.mark.parametrize("name", ["flowers12", command.GROWING, "rules-flowers12"])
 def test_committed_results_are_of_the_photographs(name):
     about = json.loads((command.RESULTS / name / "about.json").read_text())
     assert about["images"] == describe(LOADERS["flowers12"](FOLDER, 8))
@@ -546,7 +588,7 @@ def test_committed_results_are_of_the_photographs(name):
 
 def test_first_repeats_of_the_rules_are_runs_of_the_arms(committed):
     """As the page says; other candidates would be new evidence."""
-    results, rules = committed
+    results, rules, _ = committed
     arms, ways = results.runs(), rules["flowers12"].runs()
     default = next(iter(rules["flowers12"].experiment.arms))
     same = {"IIS": default, "seeds only": "no narrowing", "ranges only": "no seeds"}
@@ -559,7 +601,9 @@ def test_first_repeats_of_the_rules_are_runs_of_the_arms(committed):
             np.testing.assert_array_equal(*scores)
 
 
-@pytest.mark.parametrize("name", ["flowers12", *command.RULES.values()])
+@pytest.mark.parametrize(
+    "name", ["flowers12", command.GROWING, *command.RULES.values()]
+)
 def test_committed_tables_are_those_of_the_results(name, tmp_path):
     for path in (command.RESULTS / name).glob("*.[cj]s*"):
         shutil.copy(path, tmp_path)
