@@ -30,11 +30,10 @@ import pandas as pd
 import torch
 from sklearn.model_selection import train_test_split
 
-from benchmarks.race import COURSES, LADDER, RECIPE
+from benchmarks.race import COURSES, RECIPE, list_epochs
 from benchmarks.recipes import ROOT, print_header, print_row, take, warm_up
 from sklearn_iis import CNNClassifier, ImageResizer
 
-EPOCHS = LADDER["stage_params"]["cnn__max_epochs"]
 FROM_SCRATCH = (15, 30, 60, 90)
 SAME = 0.005  # errors that differ by less are taken for the same
 
@@ -67,7 +66,7 @@ def run(task, folder, n_images=None, max_epochs=None):
     steps = [(course.sizes[-1], task.epochs)]
     if task.arm == "inherited":
         model.set_params(warm_start="weights")
-        steps = list(zip(course.sizes, (*EPOCHS[:-1], task.epochs), strict=True))
+        steps = list(zip(course.sizes, list_epochs(course.sizes), strict=True))
     seconds = []
     for size, epochs in steps:
         images = ImageResizer(size).fit_transform(X)
@@ -92,14 +91,13 @@ def run(task, folder, n_images=None, max_epochs=None):
 
 def list_tasks(args):
     """Return all runs, those of a seed together."""
-    arms = [("inherited", EPOCHS[-1])]
-    arms += [("from scratch", epochs) for epochs in args.epochs]
-    return [
-        Task(data, arm, epochs, seed)
-        for data in args.datasets
-        for seed in range(args.seeds)
-        for arm, epochs in arms
-    ]
+    tasks = []
+    for data in args.datasets:
+        own = list_epochs(COURSES[data].sizes)[-1]
+        for seed in range(args.seeds):
+            tasks.append(Task(data, "inherited", own, seed))
+            tasks += [Task(data, "from scratch", n, seed) for n in args.epochs]
+    return tasks
 
 
 def run_all(args):
