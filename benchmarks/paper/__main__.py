@@ -23,7 +23,6 @@ RESULTS = Path(__file__).parent / "results"
 OWN_RESULTS = Path("paper-results")
 PAGE = Path(__file__).parents[2] / "doc" / "paper.md"
 RULES = {"flowers12": "rules-flowers12", "shapes": "rules-shapes"}
-GROWING = "growing-flowers12"
 
 
 def main(arguments=None):
@@ -44,9 +43,9 @@ def main(arguments=None):
 
 
 def read_results(folder):
-    """Return the results that the page is made of: of arms, rules and weights."""
+    """Return the results that the page is made of: of the arms, and of the rules."""
     rules = {key: Results.read(folder / name) for key, name in RULES.items()}
-    return Results.read(folder / "flowers12"), rules, Results.read(folder / GROWING)
+    return Results.read(folder / "flowers12"), rules
 
 
 def make_parser():
