@@ -12,6 +12,7 @@ from scipy.stats import qmc
 from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks import (
+    growing,
     importance,
     importance_accuracy,
     last_fit,
@@ -355,3 +356,33 @@ def test_a_simulated_score_is_told_when_its_evaluation_ends(monkeypatch):
     monkeypatch.setattr(_tpe.StudySampler, "tell", tell)
     simulation.simulate("tpe", pool, 12)
     assert moments == pytest.approx(sorted(end for _, end in pool.times), abs=1)
+
+
+def test_training_with_inherited_weights_is_timed(tmp_path, capsys):
+    arguments = ["--datasets", "shapes 32 px", "--images", "60", "--max-epochs", "1"]
+    arguments += ["--seeds", "1", "--epochs", "30", "--jobs", "1"]
+    path = tmp_path / "growing.csv"
+    growing.main([*arguments, "--out", str(path)])
+    rows = pd.read_csv(path).set_index("arm")
+    assert list(rows.columns) == [name for name in growing.COLUMNS if name != "arm"]
+    scratch, inherited = rows.loc["from scratch"], rows.loc["inherited"]
+    assert scratch["last_seconds"] == scratch["all_seconds"] > 0
+    assert inherited["all_seconds"] > inherited["last_seconds"] > 0
+    growing.main([*arguments, "--out", str(path)])
+    assert "0 runs to do" in capsys.readouterr().out
+
+
+def make_growing(arm, epochs, seconds, errors):
+    rows = [["data", arm, epochs, i, seconds, 0, 0, e] for i, e in enumerate(errors)]
+    return pd.DataFrame(rows, columns=growing.COLUMNS[:8])
+
+
+def test_training_from_scratch_with_the_same_error_is_found():
+    inherited = make_growing("inherited", 10, 5.0, [0.1, 0.12, 0.2])
+    scratch = [
+        make_growing("from scratch", 60, 40.0, [0.1, 0.11, 0.3]),
+        make_growing("from scratch", 30, 20.0, [0.1, 0.124, 0.3]),
+        make_growing("from scratch", 15, 10.0, [0.1, 0.13, 0.3]),
+    ]
+    assert growing.find_peer(pd.concat([inherited, *scratch])) == (30, 0.25)
+    assert growing.find_peer(pd.concat([inherited, scratch[2]])) is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -15,13 +16,21 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.stats import loguniform
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from benchmarks.paper import __main__ as command
 from benchmarks.paper import run as running
 from benchmarks.paper.analysis import Difference, Results
 from benchmarks.paper.data import LOADERS, describe, load
-from benchmarks.paper.experiments import EXPERIMENTS, SEARCHES, Arm, Experiment, compare
+from benchmarks.paper.experiments import (
+    EXPERIMENTS,
+    SEARCHES,
+    Arm,
+    Experiment,
+    compare,
+)
 from benchmarks.paper.page import (
     TEMPLATE,
     find_winners,
@@ -30,7 +39,7 @@ from benchmarks.paper.page import (
     write_page,
 )
 from benchmarks.paper.report import PERCENT, signed, with_sign, write_report
-from sklearn_iis import IISSearchCV
+from sklearn_iis import IISSearchCV, ImageResizer
 from sklearn_iis.cnn import paper_classifier
 from tests.datasets import test_ckplus, test_flowers102, test_stl10
 from tests.datasets.conftest import server  # noqa: F401
@@ -206,6 +215,37 @@ def test_models_of_a_run_that_was_not_finished_are_not_counted_twice(
     evaluations[~unfinished].to_csv(tmp_path / "evaluations.csv", index=False)
     running.run("tiny", TINY, tmp_path)
     assert len(read(tmp_path)["models"]) == 2 * 2 * 2
+
+
+def test_a_model_that_inherits_weights_is_fitted_at_each_size():
+    """As an evaluation is; its seconds are those of all fits."""
+    data = load("shapes", None, 8)
+    stage_params = {"cnn__max_epochs": [3, 1], "cnn__pooling": ["average"] * 2}
+    best = {"resize__size": 8, "cnn__max_epochs": 1, "cnn__pooling": "average"}
+    network = paper_classifier(**TINY.network, random_state=0)
+    search = IISSearchCV(
+        running.TimedPipeline([("resize", ImageResizer()), ("cnn", network)]),
+        {},
+        sizes=(4, 8),
+        stage_params=stage_params,
+        inherit_weights=True,
+    )
+    search.cv_results_ = {"stage": np.array([1]), "params": [best]}
+    X, y = data.X[:100], data.y[:100]
+    pipe = running.fit_model(search, 0, X, y)
+    cnn = clone(network).set_params(pooling="average", warm_start="weights")
+    for size, epochs in ((4, 3), (8, 1)):
+        cnn.set_params(max_epochs=epochs).fit(ImageResizer(size).transform(X), y)
+    expected = cnn.predict_proba(ImageResizer(8).transform(X))
+    np.testing.assert_array_equal(pipe.predict_proba(X), expected)
+    last = pipe.cpu_seconds_
+    assert pipe.fit(X, y).cpu_seconds_ > last > 0
+
+
+def test_seconds_of_a_pipeline_from_a_file_begin_anew():
+    pipe = running.TimedPipeline([("dummy", DummyClassifier())]).fit([[0], [1]], [0, 1])
+    assert pipe.cpu_seconds_ > 0
+    assert pickle.loads(pickle.dumps(pipe)).cpu_seconds_ == 0
 
 
 def test_other_results_are_not_mixed_in(uninterrupted):

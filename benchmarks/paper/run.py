@@ -38,13 +38,21 @@ PACKAGES = (
 
 
 class TimedPipeline(Pipeline):
-    """A pipeline that knows how long the processor worked on its fit."""
+    """A pipeline that knows how long the processor worked on its fits.
+
+    Those of one evaluation count together: a new candidate that inherits weights is
+    fitted at each size. One that is read from a file begins with its next fit.
+    """
 
     def fit(self, X, y=None, **params):
         start = time.process_time()
         super().fit(X, y, **params)
-        self.cpu_seconds_ = time.process_time() - start
+        before = getattr(self, "cpu_seconds_", 0.0)
+        self.cpu_seconds_ = before + time.process_time() - start
         return self
+
+    def __getstate__(self):
+        return super().__getstate__() | {"cpu_seconds_": 0.0}
 
 
 def score(pipe, X, y):
@@ -319,11 +327,22 @@ def fit_models(search, evaluations, data):
     return pd.DataFrame(rows, columns=MODELS)
 
 
+def fit_model(search, index, X, y):
+    """Return a candidate that is fitted, at each size if it inherits weights."""
+    results = search.cv_results_
+    pipe = clone(search.estimator).set_params(**results["params"][index])
+    if search.inherit_weights:
+        pipe.set_params(cnn__warm_start="weights")
+        for stage in range(results["stage"][index]):
+            own = {name: values[stage] for name, values in search.stage_params.items()}
+            pipe.set_params(resize__size=search.sizes[stage], **own).fit(X, y)
+        pipe.set_params(**results["params"][index])
+    return pipe.fit(X, y)
+
+
 def test_models(search, index, data):
-    params = search.cv_results_["params"][index]
     for model, train in enumerate(data.models):
-        pipe = clone(search.estimator).set_params(**params)
-        pipe.fit(data.X[train], data.y[train])
+        pipe = fit_model(search, index, data.X[train], data.y[train])
         score = data.score(data.y_test, pipe.predict(data.X_test))
         yield {
             "model": model,
