@@ -84,7 +84,7 @@ class Parameter:
 
     @property
     def range(self) -> tuple:
-        """What is left of it, in its own units; one such tuple a layer."""
+        """Its remaining range, in its own units; one such tuple a layer."""
         ranges = tuple(dimension.range for dimension in self.dimensions.values())
         return ranges[0] if self.depth is None else ranges
 

@@ -141,7 +141,7 @@ def test_a_search_has_the_time_of_a_first_candidate():
 
 
 def test_stages_are_turns():
-    """What has no place to pause goes on until its stage is over."""
+    """A search with no place to pause goes on to the end of its stage."""
     stages = level_search(0.9, 0.01, search="random", n_iter=(3, 2))
     choice = make_choice([("stages", stages), ("linear", LINEAR)]).fit(X, y)
     assert choice.searches_["stages"].cv_results_["stage"].tolist() == [0, 0, 0, 1, 1]

@@ -198,7 +198,7 @@ def test_it_is_what_the_pipeline_computes(data, steps, locate):
     ids=["center", "clip", "cumulate", "spread if two", "noise", "augmented"],
 )
 def test_steps_that_look_at_other_samples_are_left_to_the_candidates(step, locate):
-    """What they learned of the test data would leak."""
+    """Their view of the test data would leak."""
     assert run(X, step, locate=locate) is None
     prepared = run(X, Normalizer(), step, Doubler(), locate=locate)
     assert prepared.skipped == ("step0",)
