@@ -633,7 +633,7 @@ class IISSearchCV(BaseSearchCV):
 
     @property
     def _select_best(self):
-        """Function that finds the best candidate for a metric; None for scikit-learn's."""
+        """Function that finds the best candidate for a metric; None for the usual."""
         return self._find_best_of_last if self.select == "last" else None
 
     def _run_stages(self, run):
