@@ -241,6 +241,18 @@ class GivingUp(Search):
         pass
 
 
+class OneKind(Search):
+    """Tries candidates of the first alternative only."""
+
+    def run(self, evaluate, random_state):
+        drawn = self.space.sample(200, random_state=random_state)
+        kinds = [self.space.decode(codes).get("kind") for codes in drawn]
+        evaluate(c for c, k in zip(drawn, kinds, strict=True) if k != "c")
+
+    def _spend_rest(self, evaluate, random_state):
+        pass
+
+
 class TwoDimensionsAtLeast(StageRandomizedSearchCV):
     def run(self, evaluate, random_state):
         _, _, *_ = self.space.dimensions
@@ -270,6 +282,7 @@ def unpicklable(estimator, space, **settings):
         ("nothing_is_evaluated_twice", Repeating, "evaluated twice: "),
         ("candidates_stay_in_the_space", Leaving, "is outside; the nearest inside is"),
         ("layers_follow_the_depth", AllLayers, r"should have \['widths\[0\]"),
+        ("conditions", OneKind, "param_n_layers"),
         ("random_state", randomized(random_state=lambda settings: None), "row 0: "),
         (
             "parallel",

@@ -257,13 +257,15 @@ class ChoiceSearchCV(BaseSearchCV):
 
     def _make_searches(self, splits):
         """Return copies of the searches with what they share."""
+        # Without one, nor has the storage a random state to compare with.
+        is_open = self.random_state is None
         rng = check_random_state(self.random_state)
         shared = {name: getattr(self, name) for name in SHARED}
         return {
             name: clone(search).set_params(
                 **shared | {"cv": splits},
                 study_name=f"{self.study_name}: {name}",
-                random_state=rng.randint(2**31 - 1),
+                random_state=None if is_open else rng.randint(2**31 - 1),
             )
             for name, search in self.searches
         }

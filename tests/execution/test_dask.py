@@ -634,7 +634,8 @@ def test_workers_get_images_once_a_stage(name, both_workers, way, monkeypatch):
     monkeypatch.setattr(np, "save", spy_on_save)
     search = both_workers.fit(make_search(name, sizes=(96, 192)))
     shapes = [(60, 96, 96, 3), (60, 192, 192, 3)]
-    assert saved == (shapes if way == "file" else [])
+    # What is resized is in a file already, which is mapped as it is.
+    assert saved == (shapes[1:] if way == "file" else [])
     assert sent == (shapes if way == "task" else [])
     expected = make_search(name, sizes=(96, 192)).fit(X, y)
     assert_same(search.cv_results_, expected.cv_results_)

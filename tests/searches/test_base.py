@@ -160,9 +160,9 @@ def test_failures_do_not_guide_whatever_their_score_is(name):
     seen = []
 
     class Spy(get_search(name)):
-        def run(self, evaluate, random_state):
+        def iterate(self, evaluate, random_state):
             try:
-                super().run(evaluate, random_state)
+                yield from super().iterate(evaluate, random_state)
             finally:
                 seen.append((evaluate.candidates, evaluate.scores))
 
