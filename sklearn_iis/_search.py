@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -35,7 +34,7 @@ from sklearn_iis.execution._averaging import (
     check_averaging,
 )
 from sklearn_iis.execution._checkpoints import Checkpoints
-from sklearn_iis.execution._deadline import NothingFinishedError
+from sklearn_iis.execution._deadline import Deadline, NothingFinishedError
 from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._evaluate import Fidelity
 from sklearn_iis.execution._executors import Executor, running_executor
@@ -667,13 +666,14 @@ class IISSearchCV(BaseSearchCV):
         Yields where it may pause. Closed there, it adds what was complete.
         """
         search, recorder = self._begin_step(run, stages, space, promoted, random_state)
-        deadline = run.plan.make_deadline(
+        run.deadline = run.plan.make_deadline(
             stages[-1],
             math.inf if self.timeout is None else run.call.begin + self.timeout,
             refit_ratio=run.call.refit_ratio if self._fits_at_last else 0.0,
             climbs=self.inherit_weights,
             fit_times=run.fit_times,
         )
+        run.deadline.least_reserve = run.least_reserve
         is_own = isinstance(search, Search)
         with (
             TemporaryDirectory(
@@ -695,7 +695,7 @@ class IISSearchCV(BaseSearchCV):
                 kept=None if run.kept is None else run.kept.files,
                 recorder=recorder,
             )
-            to_run = Stage(job, run.executor, directory, context, deadline)
+            to_run = Stage(job, run.executor, directory, context, run.deadline)
             to_run.pre_dispatch = self.pre_dispatch
             to_run.can_prune = self.pruner is not None
             to_run.listeners = self._list_listeners(run, stages, search)
@@ -739,14 +739,11 @@ class IISSearchCV(BaseSearchCV):
             text = f"{run.label}preparing {name}"
             bar = run.bars.add_preparation(text, call.n_samples)
             report = {"report": bar}
-        start = time.perf_counter()
         try:
             return prepare(call.X, call.y, steps, run.locate_prepared, **report)
         except Exception as error:
             error.add_note(f"This was to be computed once for all of {name}.")
             raise
-        finally:
-            run.preparation_time += time.perf_counter() - start
 
     def _find_steps(self, call, fixed, space, search):
         """Return the leading steps that do the same for all candidates of a stage."""
@@ -824,7 +821,7 @@ class IISSearchCV(BaseSearchCV):
             f"({plan.name(stage)})"
         )
         if not self.stages_:
-            raise TimeoutError(f"{message}: allow for more") from None
+            raise NothingFinishedError(f"{message}: allow for more") from None
         warnings.warn(message, UserWarning, stacklevel=4)
         self.sizes_ = plan.sizes[:stage]
 
@@ -1055,9 +1052,11 @@ class Run:
     bars: StageProgress | None = None
     kept: BestEstimators | None = None
     inheritance: Inheritance | None = None
-    # The directory of prepared data, once there are some, and the seconds they took.
+    # The directory of prepared data, once there are some.
     prepared_in: str | None = None
-    preparation_time: float = 0.0
+    # The deadline of the stage that is run, and what leaves time for another search.
+    deadline: Deadline = field(default_factory=Deadline)
+    least_reserve: Callable[[], float] | None = None
     # Seconds of the fits of each stage.
     fit_times: dict[int, list[float]] = field(default_factory=dict)
     promoted: list[list[Candidate]] = field(default_factory=list)

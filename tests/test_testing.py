@@ -282,7 +282,7 @@ def unpicklable(estimator, space, **settings):
         ("nothing_is_evaluated_twice", Repeating, "evaluated twice: "),
         ("candidates_stay_in_the_space", Leaving, "is outside; the nearest inside is"),
         ("layers_follow_the_depth", AllLayers, r"should have \['widths\[0\]"),
-        ("conditions", OneKind, "param_n_layers"),
+        ("conditions", OneKind, "only .* of both alternatives"),
         ("random_state", randomized(random_state=lambda settings: None), "row 0: "),
         (
             "parallel",

@@ -1,10 +1,12 @@
 """ChoiceSearchCV: several searches share the time, and the best one wins."""
 
 import math
+import time
 import warnings
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -16,9 +18,15 @@ from sklearn_iis._files import workspace
 from sklearn_iis._plan import FitCall
 from sklearn_iis._results import join_results
 from sklearn_iis._search import IISSearchCV, Run
-from sklearn_iis._sklearn_compat import BaseSearchCV, Interval, fit_context
+from sklearn_iis._sklearn_compat import (
+    BaseSearchCV,
+    Interval,
+    fit_context,
+    has_callbacks,
+)
 from sklearn_iis.choice._rounds import Rounds
 from sklearn_iis.execution._averaging import is_usable
+from sklearn_iis.execution._deadline import NothingFinishedError
 from sklearn_iis.execution._executors import running_executor
 from sklearn_iis.execution._progress import StageProgress
 from sklearn_iis.execution._record import Row
@@ -40,7 +48,8 @@ class ChoiceSearchCV(BaseSearchCV):
     time together, each has its share of the round, and the better half goes on to the
     next one, as in successive halving [1]_. The last one has the other two thirds for
     itself. So what leads nowhere stops early, and the winner has most of the time: .83
-    of it if there are two, .81 of three, .79 of four.
+    of it if there are two, .81 of three, .79 of four, if no candidate takes longer than
+    a turn.
 
     Searches are compared by the score of their best candidate so far, all on the same
     splits. One that ends before its time is up leaves the time to the others.
@@ -49,7 +58,8 @@ class ChoiceSearchCV(BaseSearchCV):
     ----------
     searches : list of (str, IISSearchCV)
         The searches by their names. They can pause between candidates if they are of
-        `search="ladder"`, and otherwise between stages. Their `scoring`, `n_jobs`,
+        `search="ladder"`, and otherwise between stages: these need a number of
+        candidates, `n_iter`. Their `scoring`, `n_jobs`,
         `refit`, `cv`, `error_score`, `return_train_score`, `storage`, `study_name`,
         `timeout`, `verbose` and `random_state` are set by those below.
 
@@ -71,7 +81,7 @@ class ChoiceSearchCV(BaseSearchCV):
 
     storage : str, path-like or optuna.storages.BaseStorage, default=None
         Where evaluations are kept, see :class:`~sklearn_iis.IISSearchCV`. The same call
-        then evaluates nothing again.
+        then evaluates nothing again, and goes on while there is time.
 
     study_name : str, default="choice"
         What the names of the studies in the storage begin with.
@@ -91,8 +101,7 @@ class ChoiceSearchCV(BaseSearchCV):
         The name of the winner.
 
     seconds_ : dict of str to float
-        How long each search has run: the time of its evaluations, divided by the number
-        of workers, and of what was computed once for all of them.
+        How long the turns of each search were together.
 
     rounds_ : list of list of str
         The names of those that went on after each round, the best one first.
@@ -100,12 +109,14 @@ class ChoiceSearchCV(BaseSearchCV):
     best_estimator_, best_params_, best_score_, best_index_, scorer_, n_splits_, \
     refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
         As those of :class:`~sklearn_iis.IISSearchCV`, of the winner; `best_index_` is
-        the row in `cv_results_`.
+        the row in `cv_results_`. With several metrics and ``refit=False`` there is no
+        best candidate.
 
     Raises
     ------
     ValueError
-        By `fit`: if a parameter is wrong, also one of a search; or if all searches
+        By `fit`: if a parameter is wrong, also one of a search; if callbacks of
+        scikit-learn's are set, which would hear of parts of it only; or if all searches
         fail. One that fails while others go on is out, with a warning.
 
     TimeoutError
@@ -202,14 +213,11 @@ class ChoiceSearchCV(BaseSearchCV):
             The fitted search.
         """
         shares = self._check_searches()
-        splits = FitCall(self, X, y, params).splits
-        searches = self._make_searches(splits)
-        plans = {}
-        for name, search in searches.items():
-            call = FitCall(search, X, y, params)
-            plans[name] = call, *search._check_call(call)
+        own = FitCall(self, X, y, params)
+        searches = self._make_searches(own.splits)
+        plans = self._plan(searches, own, X, y, params)
         self._forget()
-        self.searches_, self.n_splits_ = searches, len(splits)
+        self.searches_, self.n_splits_ = searches, len(own.splits)
         with workspace() as directory, ExitStack() as stack:
             with running_executor(self.n_jobs) as executor:
                 turns = {}
@@ -217,15 +225,34 @@ class ChoiceSearchCV(BaseSearchCV):
                 for name, search in searches.items():
                     run = Run(*plans[name], executor, directory, stack)
                     run.label, run.bars = f"{name}: ", bars
+                    run.least_reserve = partial(_find_reserve, turns)
                     search._begin(run)
                     turns[name] = Turns(name, search, run)
                 self._compete(Rounds(shares, self.timeout), turns)
-            winner = turns[self.best_search_]
-            winner.finish()
-            for other in turns.values():
-                other.run.remove_files()
-        self._take_best(winner.search)
+            self._finish(turns)
         return self
+
+    def _plan(self, searches, own, X, y, params):
+        """Return call, space and stages of each search; raise an error if it cannot."""
+        routed = own.routed
+        # The splits are drawn: nobody else knows of what only the splitter takes.
+        used = {**routed.estimator.fit, **routed.scorer.score}
+        params = {
+            name: value
+            for name, value in params.items()
+            if name in used or name not in routed.splitter.split
+        }
+        plans = {}
+        for name, search in searches.items():
+            call = FitCall(search, X, y, params)
+            space, plan = search._check_call(call)
+            if None in plan.budgets and not plan.crosses:
+                raise ValueError(
+                    f"the search {name!r} cannot pause between candidates, and would "
+                    'take all of the time: set its n_iter, or search="ladder"'
+                )
+            plans[name] = call, space, plan
+        return plans
 
     def _check_searches(self):
         """Return the share of each search; raise an error if they are not searches."""
@@ -247,6 +274,11 @@ class ChoiceSearchCV(BaseSearchCV):
         if unknown := shares.keys() - set(names):
             raise ValueError(
                 f"shares names {sorted(unknown)}; the searches are {names}"
+            )
+        if any(map(has_callbacks, [self, *(search for _, search in searches)])):
+            raise ValueError(
+                "ChoiceSearchCV does not tell callbacks of its searches: take those "
+                "that are set off it, its searches and their estimators"
             )
         for name, share in shares.items():
             if not (isinstance(share, Real) and 0 < share < math.inf):
@@ -278,7 +310,7 @@ class ChoiceSearchCV(BaseSearchCV):
         except KeyboardInterrupt:
             with suppress(Exception):  # the interrupt is to be told
                 self._close(turns)
-                self._take_best(self.searches_[self.best_search_])
+                self._take_best()
             raise
         self._close(turns)
 
@@ -287,7 +319,7 @@ class ChoiceSearchCV(BaseSearchCV):
         for turn in turns.values():
             turn.close()
         self.seconds_ = {name: turn.seconds for name, turn in turns.items()}
-        found = {n: s for n, s in self.searches_.items() if hasattr(s, "best_index_")}
+        found = {n: turn for n, turn in turns.items() if turn.has_results}
         if not found:
             errors = [turn.error for turn in turns.values() if turn.error is not None]
             raise (
@@ -298,21 +330,32 @@ class ChoiceSearchCV(BaseSearchCV):
                     "evaluated: allow for more"
                 )
             )
-        self._join({name: search.cv_results_ for name, search in found.items()})
-        self.best_search_ = max(found, key=lambda name: found[name].best_score_)
+        results = [turn.search.cv_results_ for turn in found.values()]
+        counts = [len(table["params"]) for table in results]
+        names = np.repeat(np.array(list(found), dtype=object), counts)
+        self.cv_results_ = join_results(results, {"search": names})
+        self.multimetric_ = next(iter(found.values())).search.multimetric_
+        if self.refit or not self.multimetric_:
+            best = max(found.values(), key=lambda turn: turn.search.best_score_)
+            self.best_search_ = best.name
 
-    def _join(self, results):
-        """Set the results of all searches."""
-        counts = [len(table["params"]) for table in results.values()]
-        names = np.repeat(np.array(list(results), dtype=object), counts)
-        self.cv_results_ = join_results([*results.values()], {"search": names})
+    def _finish(self, turns):
+        """Fit the best candidate of all, and set what is told of it."""
+        try:
+            for name, turn in turns.items():
+                turn.finish(is_best=name == getattr(self, "best_search_", None))
+        finally:
+            self._take_best()
 
-    def _take_best(self, search):
-        """Set what is told of the best candidate, and its estimator."""
+    def _take_best(self):
+        """Set what is told of the best candidate, if there is one."""
+        if not hasattr(self, "best_search_"):
+            return
+        search = self.searches_[self.best_search_]
         first = np.flatnonzero(self.cv_results_["search"] == self.best_search_)[0]
         self.best_index_ = first + search.best_index_
         names = ["best_estimator_", "best_params_", "best_score_", "scorer_"]
-        names += ["refit_time_", "multimetric_", "feature_names_in_"]
+        names += ["refit_time_", "feature_names_in_"]
         for name in names:
             if hasattr(search, name):
                 setattr(self, name, getattr(search, name))
@@ -344,30 +387,32 @@ class Turns:
     run: Run
     # Of its best candidate; -inf as long as there is none.
     score: float = field(init=False, default=-math.inf)
+    # The length of all turns.
+    seconds: float = field(init=False, default=0.0)
     # What has ended it.
     error: Exception | None = field(init=False, default=None)
-    _evaluated: float = field(init=False, default=0.0)
 
     def __post_init__(self):
         self.run.listeners = [self._note]
         self._steps = self.search._run_stages(self.run)
 
     @property
-    def seconds(self) -> float:
-        """How long it has run, divided by the number of workers."""
-        n_workers = self.run.executor.n_workers
-        return self._evaluated / n_workers + self.run.preparation_time
+    def has_results(self) -> bool:
+        """Whether it has results, and has not failed."""
+        return hasattr(self.search, "cv_results_") and self.error is None
 
     def go_on(self, seconds: float) -> None:
         """Run until so many seconds were used in all and there is a score, or its end.
 
         An error ends the search, unless errors are to be raised.
         """
+        before, start = self.seconds, time.monotonic()
         try:
             with self.search._delivering_best(self.run):
                 while self.seconds < seconds or self.score == -math.inf:
                     next(self._steps)
-        except (StopIteration, TimeoutError):
+                    self.seconds = before + time.monotonic() - start
+        except (StopIteration, NothingFinishedError):
             pass
         except Exception as error:
             if self.search.error_score == "raise":
@@ -379,22 +424,32 @@ class Turns:
                 UserWarning,
                 stacklevel=5,
             )
+        finally:
+            self.seconds = before + time.monotonic() - start
 
     def close(self) -> None:
         """End the search, and choose its best candidate, if there is one."""
         self._steps.close()
-        if hasattr(self.search, "cv_results_") and self.error is None:
+        if self.has_results:
             self.search._check_metrics()
             self.run.call.select_best(self.search._select_best)
 
-    def finish(self) -> None:
-        """Fit its best candidate on all data, or average."""
-        with self.search._delivering_best(self.run):
-            self.search._finish(self.run)
+    def finish(self, *, is_best: bool) -> None:
+        """Fit its best candidate if that is the best of all; remove its files."""
+        if is_best:
+            with self.search._delivering_best(self.run):
+                self.search._finish(self.run)
+        else:
+            self.run.call.end_callbacks()
+            self.run.remove_files()
 
     def _note(self, row: Row) -> None:
         """Take note of a row that is complete."""
-        records = row.in_order
-        self._evaluated += sum(r.fit_time + r.score_time for r in records)
         if is_usable(row):
             self.score = max(self.score, row.score)
+
+
+def _find_reserve(turns: dict[str, Turns]) -> float:
+    """Return the time of the last fit of the best search so far."""
+    best = max(turns.values(), key=lambda turn: turn.score)
+    return best.run.deadline.own_reserve

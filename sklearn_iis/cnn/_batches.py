@@ -4,11 +4,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sklearn_iis.cnn._pixels import check_unit_range
+
 # Statistics are taken of about so many bytes of float64 at a time.
 STATISTICS_BYTES = 2**24
-
-# How far floats may be below 0 and above 1. Bicubic resizing overshoots by a quarter.
-OVERSHOOT = 0.5
 
 
 class Batch(tuple):
@@ -83,19 +82,7 @@ class ImageDataset(Dataset):
         """
         if self.images.dtype == np.uint8:
             return 255
-        lowest, highest = self.images.min(), self.images.max()
-        if highest > 1 + OVERSHOOT:
-            raise ValueError(
-                f"pixels must be uint8 from 0 to 255, or floats from 0 to 1, as the "
-                f"weights were learned with them; got {self.images.dtype} up to "
-                f"{highest:g}: divide by 255, if they are from 0 to 255"
-            )
-        if lowest < -OVERSHOOT:
-            raise ValueError(
-                f"pixels must be uint8 from 0 to 255, or floats from 0 to 1, and are "
-                f"standardised in the network; got {lowest:g}: leave out what "
-                "standardises them before"
-            )
+        check_unit_range(self.images, "X")
         return 1
 
     def channel_statistics(self):

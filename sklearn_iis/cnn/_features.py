@@ -26,10 +26,8 @@ from sklearn_iis.cnn._device import resolve_device, resolve_precision
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._module import Standardize
 from sklearn_iis.cnn._net import GPU_PIXELS_PER_BATCH, PIXELS_PER_BATCH
+from sklearn_iis.cnn._pixels import check_unit_range
 from sklearn_iis.cnn._random import TorchRandom
-
-# Pixels from 0 to 1 may be beyond by this much, as bicubic interpolation overshoots.
-OVERSHOOT = 0.25
 
 # So many networks stay in memory, each on one device.
 N_LOADED = 4
@@ -288,13 +286,7 @@ def _check_pixels(images, name: str, leading: tuple[str, ...]) -> np.ndarray:
             f"{name} must be of dtype uint8, with pixels from 0 to 255, or float, with "
             f"pixels from 0 to 1; got {images.dtype}."
         )
-    for value in (images.min(), images.max()):
-        if not -OVERSHOOT <= value <= 1 + OVERSHOOT:
-            raise ValueError(
-                f"{name} has a pixel of {value:g}, and those of dtype {images.dtype} "
-                "must be from 0 to 1: divide pixels from 0 to 255 by 255, or give them "
-                "as uint8."
-            )
+    check_unit_range(images, name)
     return images
 
 

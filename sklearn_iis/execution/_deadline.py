@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -21,16 +22,24 @@ class Deadline:
     # Seconds of the fits of each stage that did not fail.
     fit_times: dict[int, list[float]] = field(default_factory=dict)
     has_result: bool = False
+    # Seconds to be left at least, where another search may have the last fit.
+    least_reserve: Callable[[], float] | None = None
 
     def note(self, stage: int, fit_time: float) -> None:
         """Note the time of a fit that did not fail."""
         self.fit_times.setdefault(stage, []).append(fit_time)
 
     @property
-    def reserve(self) -> float:
-        """The seconds that are left for the last fit."""
+    def own_reserve(self) -> float:
+        """The seconds that the last fit of this search takes."""
         longest = [max(seconds) for seconds in self.fit_times.values()]
         return self.refit_ratio * (sum if self.climbs else max)([0.0, *longest])
+
+    @property
+    def reserve(self) -> float:
+        """The seconds that are left for the last fit, of whichever search."""
+        least = 0.0 if self.least_reserve is None else self.least_reserve()
+        return max(self.own_reserve, least)
 
     @property
     def seconds_left(self) -> float:

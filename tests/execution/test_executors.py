@@ -116,7 +116,7 @@ def saved(monkeypatch):
 
 
 def test_processes_share_one_file_a_stage(saved):
-    """What was resized is in a file already; at full size nothing is."""
+    """One for the images at full size; resized ones are in a file already."""
     search = make_search("genetic", sizes=(96, 192), n_jobs=2).fit(X, y)
     assert saved == [(60, 192, 192, 3)]
     expected = make_search("genetic", sizes=(96, 192)).fit(X, y)

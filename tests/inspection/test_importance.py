@@ -416,6 +416,10 @@ def test_bad_input(fitted):
     constant = IISSearchCV(FormulaClassifier(), {"degree": [3]}, n_iter=1, cv=2)
     with pytest.raises(ValueError, match="no hyperparameter has more than one value"):
         hyperparameter_importance(constant.fit(X, y))
+    silent = GridSearchCV(LogisticRegression(), {"C": [1, 2]}, cv=2).fit(X, y)
+    silent.param_grid = None
+    with pytest.raises(TypeError, match="GridSearchCV does not tell its space as a"):
+        hyperparameter_importance(silent)
 
 
 def test_alternatives():
