@@ -127,7 +127,8 @@ class DaskExecutor:
                     raise RuntimeError(
                         "the search has lost its connection to Dask's scheduler"
                     ) from error
-                raise LostError(str(error)) from error
+                # Its frames would keep the future, which keeps the error.
+                raise LostError(str(error)) from error.with_traceback(None)
             finally:
                 self._running.discard(future)
             if outcome is None:

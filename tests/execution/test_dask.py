@@ -255,6 +255,16 @@ def sleep(estimator, X, y):
     return 0.0
 
 
+@pytest.fixture
+def no_garbage_collection():
+    """Whatever is let go of is freed at once, or not before the test has failed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
 def test_nothing_goes_on_after_an_error(client, tmp_path):
     """Not what was submitted just before, either."""
     before = {*client.futures}
@@ -282,7 +292,7 @@ def forgets_all_but(keys, client):
 
 
 @pytest.mark.parametrize("ends_with", [None, KeyError, KeyboardInterrupt])
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("way", "no_garbage_collection")
 def test_dask_forgets_it_all_in_the_end(ends_with, client, tmp_path):
     before = {*client.futures, *client.who_has()}
     timer = threading.Timer(0.8, signal.raise_signal, [signal.SIGINT])
