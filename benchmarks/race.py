@@ -47,7 +47,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -218,28 +218,39 @@ class Race:
         self.rows.append(row)
 
 
-def search(race, sizes, **settings):
-    """Run our own search; sizes are a slice of those of the course."""
+def score(race, pipeline, X, y):
+    """Return the validation accuracy of a network, and write it down."""
+    error = float(np.mean(pipeline.predict(X) != y))
+    race.note(pipeline["cnn"], pipeline["resize"].size, error)
+    return 1 - error
 
-    def score(pipeline, X, y):
-        error = float(np.mean(pipeline.predict(X) != y))
-        race.note(pipeline["cnn"], pipeline["resize"].size, error)
-        return 1 - error
 
-    searched = IISSearchCV(
+def make_search(race, sizes, **settings):
+    """Return our own search; sizes are a slice of those of the course."""
+    return IISSearchCV(
         Pipeline([("resize", ImageResizer()), ("cnn", race.make_network())]),
         {f"cnn__{name}": values for name, values in SPACE.items()},
         sizes=race.sizes[sizes],
-        n_iter=None,
+        **{"n_iter": None} | settings,
+    )
+
+
+def run_search(race, search, score=score):
+    """Run a search on the data, the split and the time of a race."""
+    search.set_params(
         timeout=race.budget - race.seconds,
         cv=[(race.train, race.valid)],
-        scoring=score,
+        scoring=partial(score, race),
         refit=False,
         random_state=race.seed,
-        **settings,
     )
     with suppress(TimeoutError):  # no candidate was evaluated in time
-        searched.fit(race.X, race.y)
+        search.fit(race.X, race.y)
+
+
+def search(race, sizes, **settings):
+    """Run our own search."""
+    run_search(race, make_search(race, sizes, **settings))
 
 
 def list_epochs(sizes):
@@ -247,12 +258,16 @@ def list_epochs(sizes):
     return [10, 30, *[10] * len(sizes)][: len(sizes)]
 
 
-def climb(race):
-    """Run the ladder, with fewer epochs in a trial."""
+def make_ladder(race):
+    """Return the ladder, with fewer epochs in a trial."""
     epochs = [min(n, race.max_epochs) for n in list_epochs(race.sizes)]
     stage_params = {"cnn__max_epochs": epochs}
     settings = {"inherit_weights": True, "stage_params": stage_params}
-    search(race, ALL, search="ladder", **settings)
+    return make_search(race, ALL, search="ladder", **settings)
+
+
+def climb(race):
+    run_search(race, make_ladder(race))
 
 
 class EachEpoch(Callback):
@@ -384,16 +399,9 @@ STYLES = {
 }
 
 
-@lru_cache(maxsize=1)
-def load(data, folder, seed):
-    """Return images and labels to train, and to test."""
-    return COURSES[data].load(folder, seed)
-
-
-def make_race(task, folder, n_images=None, max_epochs=None, seconds=None):
+def make_race(task, course, folder, n_images=None, max_epochs=None, seconds=None):
     """Return the race of a run; it begins."""
-    course = COURSES[task.data]
-    parts = load(task.data, folder, task.seed if task.data == TRIAL else None)
+    parts = course.load(folder, task.seed)
     (X, y), (X_test, y_test) = (take(images, n_images, task.seed) for images in parts)
     classes, y = np.unique(y, return_inverse=True)
     splitter = StratifiedShuffleSplit(1, test_size=0.3, random_state=task.seed)
@@ -410,10 +418,10 @@ def make_race(task, folder, n_images=None, max_epochs=None, seconds=None):
     )
 
 
-def run(task, *settings):
+def run(task, course, compete, *settings):
     """Return the rows of a run, and that of the run itself."""
-    race = make_race(task, *settings)
-    ARMS[task.arm](race)
+    race = make_race(task, course, *settings)
+    compete(race)
     about = task._asdict() | {
         "budget": race.budget,
         "seconds": round(race.seconds, 3),
@@ -433,9 +441,8 @@ def begin_worker():
     """
     threadpool_limits(1)
     warm_up()
-    task = Task(TRIAL, "random", 0)
     for arm in ("random", "tpe"):
-        run(task._replace(arm=arm), None, 40, 1, 1)
+        run(Task(TRIAL, arm, 0), COURSES[TRIAL], ARMS[arm], None, 40, 1, 1)
     time.monotonic = time.perf_counter = CLOCK
 
 
@@ -469,7 +476,7 @@ def append(path, columns, rows):
         writer.writerows(rows)
 
 
-def run_all(args):
+def run_all(args, courses, arms):
     """Run what is not complete; write the rows of a run when it ends."""
     args.out.parent.mkdir(parents=True, exist_ok=True)
     done = drop_incomplete(args.out)
@@ -488,7 +495,10 @@ def run_all(args):
     )
     settings = (args.data, args.images, args.max_epochs, args.seconds)
     try:
-        futures = [pool.submit(run, task, *settings) for task in tasks]
+        futures = [
+            pool.submit(run, task, courses[task.data], arms[task.arm], *settings)
+            for task in tasks
+        ]
         for future in as_completed(futures):
             rows, about = future.result()
             append(args.out, COLUMNS, rows)
@@ -517,14 +527,14 @@ def time_to_error(rows, error):
     return min(rows.loc[rows["valid_error"] <= error, "seconds"], default=np.inf)
 
 
-def split_runs(rows, runs):
+def split_runs(rows, runs, arms):
     """Return the rows of each complete run, by arm and seed, also where it has none."""
     return {
         arm: {
             seed: rows[(rows["arm"] == arm) & (rows["seed"] == seed)]
             for seed in sorted(runs.loc[runs["arm"] == arm, "seed"])
         }
-        for arm in ARMS
+        for arm in arms
         if arm in set(runs["arm"])
     }
 
@@ -590,7 +600,7 @@ def list_courses(rows, runs):
         (
             data,
             runs.loc[runs["data"] == data, "budget"].max(),
-            split_runs(rows[rows["data"] == data], runs[runs["data"] == data]),
+            split_runs(rows[rows["data"] == data], runs[runs["data"] == data], ARMS),
         )
         for data in names
     ]
@@ -649,26 +659,32 @@ def draw_curves(ax, by_arm, budget, column):
     ax.grid(alpha=0.3)
 
 
-def parse_arguments(argv):
+def make_parser(description, name, courses, arms, seeds=5):
+    """Return the parser of a benchmark, whose results are in a file of its name."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    results = ROOT / "benchmarks" / "results" / "race.csv"
-    courses = [data for data in COURSES if data != TRIAL]
-    add("--datasets", nargs="+", choices=COURSES, default=courses)
-    add("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    add("--seeds", type=int, default=5, help="how many")
+    results = ROOT / "benchmarks" / "results" / f"{name}.csv"
+    default = [data for data in courses if data != TRIAL]
+    add("--datasets", nargs="+", choices=courses, default=default)
+    add("--arms", nargs="+", choices=arms, default=list(arms))
+    add("--seeds", type=int, default=seeds, help="how many")
     add("--jobs", type=int, default=2, help="processes")
     add("--out", type=pathlib.Path, default=results, help="CSV file of the results")
     add("--table", action="store_true", help="run nothing")
-    add("--plot", type=pathlib.Path, help="PNG file of the curves")
     add("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     add("--images", type=int, help="at most, for a trial; needs --out")
     add("--max-epochs", type=int, help="of all arms, for a trial; needs --out")
     add("--seconds", type=float, help="of all arms, for a trial; needs --out")
+    return parser
+
+
+def parse_arguments(parser, argv):
     args = parser.parse_args(argv)
-    if args.out == results and (args.images or args.max_epochs or args.seconds):
+    if args.out == parser.get_default("out") and (
+        args.images or args.max_epochs or args.seconds
+    ):
         parser.error("--images, --max-epochs and --seconds need an --out of their own")
     if args.table and not name_runs(args.out).exists():
         parser.error(f"there are no results in '{name_runs(args.out)}'")
@@ -676,9 +692,11 @@ def parse_arguments(argv):
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
+    parser = make_parser(__doc__, "race", COURSES, ARMS)
+    parser.add_argument("--plot", type=pathlib.Path, help="PNG file of the curves")
+    args = parse_arguments(parser, argv)
     if not args.table:
-        run_all(args)
+        run_all(args, COURSES, ARMS)
     runs = pd.read_csv(name_runs(args.out))
     rows = read(args.out, COLUMNS)
     print_tables(rows, runs)

@@ -36,18 +36,27 @@ def make_rows(*evaluations, arm="random", seed=0):
     return pd.DataFrame(rows, columns=race.COLUMNS)
 
 
+def run(arm, seed, *settings):
+    task, course = race.Task(race.TRIAL, arm, seed), race.COURSES[race.TRIAL]
+    return race.run(task, course, race.ARMS[arm], None, *settings)
+
+
+def begin_race(arm, *settings):
+    task, course = race.Task(race.TRIAL, arm, 0), race.COURSES[race.TRIAL]
+    return race.make_race(task, course, None, *settings)
+
+
 @pytest.fixture(scope="module")
 def warm():
     """The first fit of a process takes longer."""
-    race.run(race.Task(race.TRIAL, "random", 0), None, 40, 1, 5)
+    run("random", 0, 40, 1, 5)
 
 
 @pytest.mark.usefixtures("warm")
 @pytest.mark.filterwarnings("ignore:timeout=:UserWarning")  # a stage found nothing
 @pytest.mark.parametrize("arm", SEARCHED)
 def test_every_arm_delivers_networks(arm):
-    task = race.Task(race.TRIAL, arm, 1)
-    rows, about = race.run(task, None, 60, 1, 1.5)
+    rows, about = run(arm, 1, 60, 1, 1.5)
     assert tuple(about) == race.RUN_COLUMNS
     assert all(tuple(row) == race.COLUMNS for row in rows)
     assert all(row["epochs"] == 1 for row in rows)
@@ -69,7 +78,7 @@ def test_every_arm_delivers_networks(arm):
 @pytest.mark.filterwarnings("ignore:timeout=:UserWarning")  # a stage found nothing
 @pytest.mark.parametrize("arm", [arm for arm in race.ARMS if arm != "ladder"])
 def test_what_has_not_ended_in_time_does_not_count(arm):
-    rows, about = race.run(race.Task(race.TRIAL, arm, 0), None, 60, 3000, 0.4)
+    rows, about = run(arm, 0, 60, 3000, 0.4)
     assert rows == []
     # Here deadlines are those of the wall, which a busy machine comes to sooner.
     assert 0 < about["seconds"] < 2
@@ -105,7 +114,7 @@ def test_few_epochs_first_then_all(monkeypatch):
         return {0: 0.5, 1: 0.3, 2: 0.4}.get(len(calls) - 1)
 
     monkeypatch.setattr(race, "evaluate", evaluate)
-    begun = race.make_race(race.Task(race.TRIAL, "few epochs", 0), None, 60, 30, 4.0)
+    begun = begin_race("few epochs", 60, 30, 4.0)
     race.try_few_epochs(begun)
     rates = [rate for _, rate in calls]
     assert [epochs for epochs, _ in calls] == [10, 10, 10, 30, 30]
@@ -113,7 +122,7 @@ def test_few_epochs_first_then_all(monkeypatch):
 
 
 def test_halving_leaves_nothing_to_the_last_epochs():
-    begun = race.make_race(race.Task(race.TRIAL, "halving", 0), None, 60)
+    begun = begin_race("halving", 60)
     pruner = race.make_halving_pruner(begun)
     assert pruner._min_resource == 4
     assert pruner._reduction_factor == 3
