@@ -71,7 +71,9 @@ N_CANDIDATES = 30
 MORE_TIME = 1.3  # of the choice
 TOLERANCE = 0.01  # by which the choice may end above the best arm
 FEATURE_SIZES = (32, 64, 128, 224)
-EPOCHS = (8, 6)  # of fine-tuning, at the first size and at others
+# Of fine-tuning, at each of its sizes; the first two tell more than (8, 6) on flowers12
+# at 64 px, seed 10.
+EPOCHS = (3, 8, 4)
 
 
 @dataclass
@@ -126,7 +128,7 @@ def make_fine_tuning(race):
     space.pop("cnn__flip")
     # Of smaller ones nothing is left: the network halves images five times.
     sizes = [size for size in race.sizes if size >= min(32, race.sizes[-1])]
-    epochs = [EPOCHS[0], *[EPOCHS[1]] * len(sizes)][: len(sizes)]
+    epochs = [min(n, race.max_epochs) for n in EPOCHS[: len(sizes)]]
     return IISSearchCV(
         pipeline,
         space,
@@ -134,7 +136,9 @@ def make_fine_tuning(race):
         search="ladder",
         n_iter=None,
         inherit_weights=True,
-        stage_params={"cnn__max_epochs": [min(n, race.max_epochs) for n in epochs]},
+        stage_params={
+            "cnn__max_epochs": [min(n, race.max_epochs) for n in EPOCHS[: len(sizes)]]
+        },
     )
 
 
