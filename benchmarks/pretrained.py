@@ -136,9 +136,7 @@ def make_fine_tuning(race):
         search="ladder",
         n_iter=None,
         inherit_weights=True,
-        stage_params={
-            "cnn__max_epochs": [min(n, race.max_epochs) for n in EPOCHS[: len(sizes)]]
-        },
+        stage_params={"cnn__max_epochs": epochs},
     )
 
 
