@@ -97,7 +97,8 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
     be any value (32 bits, floats) are refused. Of several frames or pages the first one
     is read, with a warning. Formats are AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PCX, PNG,
     PPM, QOI, SGI, TIFF and WebP, as far as Pillow was built with them; no other one is
-    opened, whatever the extension. A table of what is read how is in the documentation.
+    opened, whatever the extension. A table of what is read how is in
+    doc/images.md.
 
     Files are read by threads, one for each core that the process may use and a few
     more, which together hold about 256 MiB of images, or one larger image.
