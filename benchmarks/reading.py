@@ -52,7 +52,7 @@ def read_by_resizer(paths, size):
 def read_one(path, size):
     with Image.open(path) as image:
         small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(small)
+        return np.array(small)  # a copy, as torch wants to write to it
 
 
 def read_by_pillow(paths, size):
