@@ -39,6 +39,7 @@ from sklearn_iis.execution._gpus import (
 )
 from sklearn_iis.execution._inheritance import Heirs, end_inheriting
 from sklearn_iis.execution._prepared import Prepared
+from sklearn_iis.execution._readable import Readable, find_readable
 from sklearn_iis.execution._record import Row
 from sklearn_iis.execution._scheduler import Scheduler
 from sklearn_iis.space import SearchSpace
@@ -55,13 +56,26 @@ class FitCall:
     X, y, params
         What `fit` was called with.
 
+    on_error : {"raise", "skip", "list"} or None, default=None
+        What becomes of files that cannot be read; None to leave them to the estimator.
+
     Raises
     ------
     ValueError
         If there is no y, and the estimator needs one.
+
+    UnreadableImagesError
+        If files cannot be read, and `on_error` says so.
     """
 
-    def __init__(self, search: BaseSearchCV, X: Any, y: Any, params: dict[str, Any]):
+    def __init__(
+        self,
+        search: BaseSearchCV,
+        X: Any,
+        y: Any,
+        params: dict[str, Any],
+        on_error: str | None = None,
+    ):
         self.search = search
         self.begin = time.monotonic()
         self.scorers, _ = search._get_scorers()
@@ -70,8 +84,12 @@ class FitCall:
                 f"{type(search.estimator).__name__} requires y to be passed, but the "
                 "target y is None"
             )
-        self.X, self.y = indexable(X, y)
-        params = select_params(self.X, params=params)
+        X, y = indexable(X, y)
+        self.readable = Readable(X, y, params, None, {})
+        if on_error is not None:
+            self.readable = find_readable(search.estimator, X, y, params, on_error)
+        self.X, self.y = self.readable.X, self.readable.y
+        params = select_params(self.X, params=self.readable.params)
         weights = params.get("sample_weight")
         self.metadata = None if weights is None else {"sample_weight": weights}
         self.routed = search._get_routed_params_for_fit(params)
@@ -88,7 +106,8 @@ class FitCall:
     def splits(self) -> list[tuple[Any, Any]]:
         """The training and test samples of each split, drawn once."""
         is_classification = is_classifier(self.search.estimator)
-        cv = check_cv(self.search.cv, self.y, classifier=is_classification)
+        cv = self.readable.renumber(self.search.cv)
+        cv = check_cv(cv, self.y, classifier=is_classification)
         return _list_splits(cv, self.X, self.y, self.routed.splitter.split)
 
     @property

@@ -1,11 +1,9 @@
 """Bring images to one size."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
@@ -16,21 +14,22 @@ from sklearn_iis._sklearn_compat import (
     fit_context,
     get_table_adapter,
 )
-
-PATH = (str, os.PathLike)
-
-# Images are resized in batches of about this many bytes.
-BATCH_BYTES = 2**25
-
-# So many files are read by a pool of threads before their images are resized.
-FILES_AT_ONCE = 256
-
-# A JPEG is decoded at the smallest scale of 1/8, 1/4, 1/2, 1 that leaves it this many
-# times larger than `size`. Against decoding them in full, 240 photographs of 224 px
-# deviate at 16, 28, 32, 56 px by 0.4, 1.2, 0.4, 0.8 grey levels on average (99th
-# percentile 2, 6, 2, 4; standard deviation of the pixels 67); with 1 instead of 2, by
-# 1.4, 3.6, 1.2, 3.0.
-DRAFT_SCALE = 2
+from sklearn_iis.images._items import (
+    describe,
+    find_items,
+    is_encoded,
+    take_image,
+    to_array,
+)
+from sklearn_iis.images._layout import move_channels_last, seems_channels_last
+from sklearn_iis.images._read import (
+    find_unreadable,
+    make_decoder,
+    name_image,
+    read_images,
+)
+from sklearn_iis.images._report import make_error
+from sklearn_iis.images._resample import fit_images
 
 
 class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
@@ -53,14 +52,36 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
         image shrinks, as in Pillow. "bicubic" may exceed the range of float images.
 
     mode : {"RGB", "L"}, default="RGB"
-        What image files are read as: "RGB" for colour, of shape (height, width, 3),
-        "L" for grey, of shape (height, width). Arrays keep the channels they have.
+        What image files, and images of Pillow's, are read as: "RGB" for colour, of
+        shape (height, width, 3), "L" for grey, of shape (height, width). Arrays keep
+        the channels they have.
+
+    aspect : {"stretch", "crop", "pad"}, default="stretch"
+        What becomes of images of another shape than `size`: they are stretched to it;
+        their middle is taken, as large as may be; or they are resized to fit within it,
+        with `background` around them.
+
+    background : str or tuple of (int, int, int), default="white"
+        The colour behind transparent pixels of files and around padded images: a name
+        or another form that :func:`PIL.ImageColor.getrgb` reads, or red, green and blue
+        from 0 to 255. It is divided by 255 where images are floats.
+
+    channels : {"first", "last"} or None, default=None
+        Where arrays and tensors have their channels: (n_images, channels, height,
+        width), as torch has them, or (n_images, height, width, channels). None means
+        last, and refuses arrays that seem to have them first. They come out last in
+        any case.
+
+    row_shape : tuple of int or None, default=None
+        The shape of the image that a row of 2-D `X` holds, with channels as `channels`
+        says, such as (28, 28), or (3, 32, 32) with ``channels="first"``. With None,
+        rows are features, which stay as they are.
 
     Attributes
     ----------
     image_shape_ : tuple of int or None
         Shape of one image after `transform`, (height, width) or (height, width,
-        channels). None if `X` is a 2-D array.
+        channels). None if `X` is a 2-D array of features.
 
     n_features_in_ : int
         Number of features, if `X` is a 2-D array.
@@ -72,8 +93,15 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
     -----
     JPEG files are decoded at a reduced scale of 1/8, 1/4 or 1/2 where that leaves them
     at least twice as large as `size`. The orientation that the EXIF data of a file asks
-    for is applied, transparency is dropped, and files with more than 8 bits a channel
-    are refused.
+    for is applied. Of 16 bits a channel the upper 8 are taken. Files in which white may
+    be any value (32 bits, floats) are refused. Of several frames or pages the first one
+    is read, with a warning. Formats are AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PCX, PNG,
+    PPM, QOI, SGI, TIFF and WebP, as far as Pillow was built with them; no other one is
+    opened, whatever the extension. A table of what is read how is in
+    doc/images.md.
+
+    Files are read by threads, one for each core that the process may use and a few
+    more, which together hold about 256 MiB of images, or one larger image.
 
     Examples
     --------
@@ -84,18 +112,40 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
     (10, 16, 16, 3)
     >>> ImageResizer(size=(24, 32)).fit_transform([X[0], X[1, :20, :20]]).shape
     (2, 24, 32, 3)
+    >>> rows = np.zeros((5, 3072), dtype=np.uint8)  # 3 channels of 32 x 32 pixels
+    >>> resizer = ImageResizer(size=16, row_shape=(3, 32, 32), channels="first")
+    >>> resizer.fit_transform(rows).shape
+    (5, 16, 16, 3)
     """
 
     _parameter_constraints = {
         "size": [Interval(Integral, 1, None, closed="left"), tuple, None],
         "interpolation": [StrOptions({"nearest", "bilinear", "bicubic"})],
         "mode": [StrOptions({"RGB", "L"})],
+        "aspect": [StrOptions({"stretch", "crop", "pad"})],
+        "background": [str, tuple],
+        "channels": [StrOptions({"first", "last"}), None],
+        "row_shape": [tuple, None],
     }
 
-    def __init__(self, size=None, *, interpolation="bilinear", mode="RGB"):
+    def __init__(
+        self,
+        size=None,
+        *,
+        interpolation="bilinear",
+        mode="RGB",
+        aspect="stretch",
+        background="white",
+        channels=None,
+        row_shape=None,
+    ):
         self.size = size
         self.interpolation = interpolation
         self.mode = mode
+        self.aspect = aspect
+        self.background = background
+        self.channels = channels
+        self.row_shape = row_shape
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -117,10 +167,19 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
         X = self._check_X(X, reset=True)
         if isinstance(X, np.ndarray) and X.ndim == 2:
             self.image_shape_ = None
+            return self
+        size = self._check_size()
+        if isinstance(X, np.ndarray):
+            self.image_shape_ = (size or X.shape[1:3]) + X.shape[3:]
         else:
-            size = self._check_size()
-            image = self._load(X, 0, size)
-            self.image_shape_ = (size or image.shape[:2]) + image.shape[2:]
+            decoder = self._make_decoder(size)
+            try:
+                image = self._load(X, 0, size, decoder)
+            except OSError as error:
+                # `transform` would find the others only later.
+                others = find_unreadable(X, decoder, range(1, len(X)))
+                raise make_error({0: error} | others) from error
+            self.image_shape_ = image.shape
         return self
 
     def transform(self, X):
@@ -131,28 +190,37 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
         X : array or sequence
             One of
 
-            - an array of shape (n_images, height, width) or (n_images, height, width,
-              channels) of dtype uint8, float32 or float64,
+            - an array or a tensor of shape (n_images, height, width) or (n_images,
+              height, width, channels) of dtype uint8, float32 or float64; for channels
+              first see `channels`,
             - a sequence of such images, without the first axis, of any sizes,
-            - a sequence of paths of image files, str or path-like,
-            - if `size` is None, an array of shape (n_samples, n_features), which is
-              returned as it is.
+            - a sequence of paths of image files, str or path-like, of encoded images as
+              bytes, or of images of Pillow's; also as the only column of a data frame
+              or 2-D array,
+            - a data set of torch whose items are such images,
+            - rows of a data set of Hugging Face's: dicts with an image named "image" or
+              "img", or with no other one,
+            - an array of shape (n_samples, n_features): rows of pixels, see
+              `row_shape`; otherwise, if `size` is None, it is returned as it is.
 
         Returns
         -------
         X : ndarray of shape (n_images, height, width[, channels])
-            The resized images, of the same dtype; uint8 if they are read from files. It
-            is `X` itself if that is an array of the right size already. Images are an
-            array also where data frames are asked for, see `set_output`.
+            The resized images, of the same dtype; uint8 if they are read from files or
+            are images of Pillow's. It is `X` itself if that is an array of the right
+            size already. Images are an array also where data frames are asked for, see
+            `set_output`.
 
         Raises
         ------
         ValueError
             If `X` is none of the above, has no pixels, holds NaN or infinity, mixes
-            grey and colour images, or mixes sizes while `size` is None.
+            grey and colour images, or mixes sizes while `size` is None; if its channels
+            seem to be elsewhere than `channels` says.
 
         OSError
-            If a file cannot be read as an image.
+            If files cannot be read as images. The message names them, and `unreadable`
+            of the error has the index and the message of each.
         """
         self._validate_params()
         original = X
@@ -162,9 +230,7 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
             return self._stack(X, size)
         if X.ndim == 2:
             return self._as_table(X, original)
-        if size in (None, X.shape[1:3]):
-            return X
-        return _resize(X, size, self.interpolation)
+        return X if size is None else self._fit_size(X, size)
 
     def set_output(self, *, transform=None):
         """Choose what `transform` and `fit_transform` return for a 2-D `X`.
@@ -232,119 +298,116 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
             )
         return int(size[0]), int(size[1])
 
+    def _check_background(self):
+        """`background` as red, green and blue from 0 to 255."""
+        try:
+            colour = self.background
+            if isinstance(colour, str):
+                colour = ImageColor.getrgb(colour)[:3]
+            red, green, blue = (int(v) for v in colour if 0 <= v <= 255 and v == int(v))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "`background` must be a colour that Pillow knows, such as 'white' or"
+                " '#ff8000', or a tuple of three ints from 0 to 255; got"
+                f" {self.background!r}."
+            ) from error
+        return red, green, blue
+
+    def _make_decoder(self, size):
+        """The decoder of files, and of images of Pillow's, for one call."""
+        return make_decoder(self.mode, self._check_background(), size)
+
+    def _fit_size(self, X, size):
+        """Checked images of one size at another one."""
+        return fit_images(
+            X,
+            size,
+            interpolation=self.interpolation,
+            aspect=self.aspect,
+            background=self._check_background(),
+        )
+
     def _check_X(self, X, *, reset):
-        """`X` as an array of 2 to 4 dimensions, or as a list of images or paths."""
-        items = _as_items(X)
+        """`X` as an array of 2 to 4 dimensions, or as a sequence of images or paths."""
+        items = find_items(X)
         if items is not None:
             return items
+        X = to_array(X)
         is_table = getattr(X, "ndim", 2) <= 2
         X = validate_data(self, X, reset=reset, ensure_2d=is_table, allow_nd=True)
-        if is_table and self.size is not None:
-            raise ValueError(
-                f"X of shape {X.shape} holds no images that can be resized to"
-                f" {self.size!r}; reshape it to (n_images, height, width[, channels])."
-            )
+        if is_table:
+            return self._check_rows(X)
         if X.ndim > 4 or 0 in X.shape:
             raise ValueError(
                 "X must have the shape (n_images, height, width[, channels]), with at"
                 f" least one pixel; got {X.shape}."
             )
-        return X
+        if X.ndim == 3:
+            self._refuse_one_image(X.shape)
+            return X
+        return move_channels_last(X, self.channels, "X")
 
-    def _load(self, X, index, size):
-        """One image of a sequence, from memory or from its file."""
-        item = X[index]
-        if isinstance(item, PATH):
-            return _read(item, size, self.mode)
+    def _check_rows(self, X):
+        """A 2-D array as it is, or as the images that it holds."""
+        if self.row_shape is None:
+            if self.size is not None:
+                raise ValueError(
+                    f"X of shape {X.shape} holds no images that can be resized to"
+                    f" {self.size!r}; reshape it to (n_images, height, width[,"
+                    " channels]), or set `row_shape`."
+                )
+            return X
+        shape = self.row_shape
+        if len(shape) not in (2, 3) or not all(
+            isinstance(n, Integral) and n > 0 for n in shape
+        ):
+            raise ValueError(
+                "`row_shape` must be a tuple of two or three positive ints, the shape"
+                f" of an image; got {shape!r}."
+            )
+        if np.prod(shape) != X.shape[1]:
+            raise ValueError(
+                f"row_shape={shape!r} has {np.prod(shape)} values, but the rows of X"
+                f" have {X.shape[1]}."
+            )
+        X = X.reshape(-1, *shape)
+        return X if X.ndim == 3 else move_channels_last(X, self.channels, "X")
+
+    def _refuse_one_image(self, shape):
+        """Raise an error if an array seems to be one image in colour."""
+        if self.channels is None and seems_channels_last(shape):
+            raise ValueError(
+                f"X of shape {shape} seems to be a single image with {shape[2]}"
+                " channels: pass X[np.newaxis]; grey images that are so narrow, with"
+                ' channels="last".'
+            )
+
+    def _load(self, X, index, size, decoder):
+        """One image of a sequence, from memory or from its file, at its size."""
         name = f"X[{index}]"
+        item = take_image(X[index], name)
+
+        def finish(image):
+            return image if size is None else self._fit_size(image[None], size)[0]
+
+        if is_encoded(item) or isinstance(item, Image.Image):
+            return decoder.decode(item, name_image(item, index), finish)
+        item = to_array(item)
         if np.ndim(item) not in (2, 3):
             raise ValueError(
                 f"{name} must be the path of a file, or an image of shape (height,"
-                f" width[, channels]); got {item!r}."
+                f" width[, channels]); got {describe(item)}."
             )
-        return check_array(item, ensure_2d=False, allow_nd=True, input_name=name)
-
-    def _load_all(self, X, size):
-        """The images of a sequence one after the other; files are read in threads."""
-        if not isinstance(X[0], PATH):
-            yield from (self._load(X, index, size) for index in range(len(X)))
-            return
-        with ThreadPoolExecutor() as pool:
-            # A part at a time, so that few images wait to be resized.
-            for start in range(0, len(X), FILES_AT_ONCE):
-                part = range(start, min(start + FILES_AT_ONCE, len(X)))
-                yield from pool.map(lambda index: self._load(X, index, size), part)
+        image = check_array(item, ensure_2d=False, allow_nd=True, input_name=name)
+        if image.ndim == 3:
+            image = move_channels_last(image, self.channels, name)
+        return finish(image)
 
     def _stack(self, X, size):
         """A sequence of images or paths as one array."""
-        for index, image in enumerate(self._load_all(X, size)):
-            if size not in (None, image.shape[:2]):
-                image = _resize(image[np.newaxis], size, self.interpolation)[0]
-            if index == 0:
-                stacked = np.empty((len(X), *image.shape), image.dtype)
-            elif (image.shape, image.dtype) != (stacked.shape[1:], stacked.dtype):
-                raise ValueError(
-                    f"With size={self.size!r}, X[0] has shape {stacked.shape[1:]} and"
-                    f" dtype {stacked.dtype}, X[{index}] {image.shape} and"
-                    f" {image.dtype}: set `size` to bring images to one size, and do"
-                    " not mix grey and colour images, or dtypes."
-                )
-            stacked[index] = image
-        return stacked
-
-
-def _as_items(X):
-    """A sequence of images or paths as a list; None for anything else."""
-    if isinstance(X, PATH):
-        raise ValueError(f"X must be a sequence of paths; got a single one, {X!r}.")
-    if not isinstance(X, (list, tuple)) and len(getattr(X, "shape", ())) != 1:
-        return None
-    items = list(X)
-    if items and (isinstance(items[0], PATH) or np.ndim(items[0]) in (2, 3)):
-        return items
-    return None
-
-
-def _read(path, size, mode):
-    """The image of a file as a uint8 array, decoded no larger than `size` needs."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"more than 8 bits a channel (mode {image.mode!r})")
-            # The larger side stands for both, as EXIF may ask to swap them below.
-            image.draft(mode, None if size is None else 2 * (DRAFT_SCALE * max(size),))
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(image.convert(mode))
-    except FileNotFoundError:  # its message is clear
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"'{path}' cannot be read as an image: {error}") from error
-
-
-def _resize(X, size, interpolation):
-    """Images of shape (n, height, width[, channels]) at another size."""
-    # torch takes a fifth of Pillow's time for uint8 images, channels last, and also
-    # knows float64. Its import takes a second or two, so it is left until needed.
-    import torch
-    from torch.nn.functional import interpolate
-
-    if X.dtype not in (np.uint8, np.float32, np.float64):
-        raise ValueError(
-            "Images of dtype uint8, float32 or float64 can be resized; got"
-            f" {X.dtype}. Convert them first."
+        decoder = self._make_decoder(size)
+        images = read_images(
+            X, lambda index: self._load(X, index, size, decoder), self.size
         )
-    options = (
-        {"mode": "nearest-exact"}
-        if interpolation == "nearest"
-        else {"mode": interpolation, "antialias": True}
-    )
-    resized = np.empty((len(X), *size, *X.shape[3:]), X.dtype)
-    step = max(1, BATCH_BYTES // X[0].nbytes)
-    for start in range(0, len(X), step):
-        # torch wants contiguous memory, and warns if it must not write to it.
-        batch = np.require(X[start : start + step], requirements=["C", "W"])
-        batch = torch.from_numpy(batch.reshape(*batch.shape[:3], -1))
-        batch = interpolate(batch.permute(0, 3, 1, 2), size, **options)
-        batch = batch.permute(0, 2, 3, 1).reshape(-1, *resized.shape[1:])
-        resized[start : start + step] = batch.numpy()
-    return resized
+        decoder.notes.warn(stacklevel=3)
+        return images

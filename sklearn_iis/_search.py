@@ -288,6 +288,15 @@ class IISSearchCV(BaseSearchCV):
         such as that of `CNNClassifier`, takes a slot on the GPU with the fewest, and
         waits if there is none; other devices are left alone.
 
+    on_error : {"raise", "skip", "list"}, default="raise"
+        What becomes of files that cannot be read as images, if the estimator is a
+        pipeline that begins with an :class:`~sklearn_iis.ImageResizer`, and X holds
+        paths or encoded images. All are read once, before the first stage. "raise" is
+        an error that names them all; "skip" leaves them out, with a warning, and with
+        them their rows of y and of what else is split along with X; "list" leaves them
+        out without a warning. Either way they are in `unreadable_`. Splits given as
+        lists of numbers are those of X as it was given.
+
     Attributes
     ----------
     cv_results_ : dict of str to ndarray or list
@@ -296,6 +305,10 @@ class IISSearchCV(BaseSearchCV):
         candidate comes from the stage before; `error`, the traceback of a candidate
         that failed, or None; with a pruner, `pruned`; and what columns the search adds.
         Ranks are those among all candidates; what failed ranks last.
+
+    unreadable_ : dict of int to str
+        The index in `X` of each file that was left out as it cannot be read, and why;
+        see `on_error`.
 
     stages_ : list of BaseSearchCV
         The search of each stage. Its `cv_results_` are in the units of the user, and
@@ -364,7 +377,8 @@ class IISSearchCV(BaseSearchCV):
         By `fit`: if no candidate was evaluated before the `timeout`.
 
     OSError
-        By `fit`: if the storage cannot be read or written; what is in it is kept.
+        By `fit`: if the storage cannot be read or written; what is in it is kept. If
+        files of X cannot be read as images: it names all, see `on_error`.
 
     KeyboardInterrupt
         By `fit`: if it was interrupted. `cv_results_`, the attributes of the stages and
@@ -455,6 +469,7 @@ class IISSearchCV(BaseSearchCV):
     trial_timeout: float | None = None
     pruner: Any = None
     trials_per_gpu: int = 1
+    on_error: str = "raise"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseSearchCV._parameter_constraints,
@@ -486,12 +501,13 @@ class IISSearchCV(BaseSearchCV):
         "trial_timeout": [Interval(Real, 0, None, closed="neither"), None],
         "pruner": [StrOptions({"median"}), HasMethods("prune"), None],
         "trials_per_gpu": [Interval(Integral, 1, None, closed="left")],
+        "on_error": [StrOptions({"raise", "skip", "list"})],
     }
 
     # Parameters that change no score.
     score_neutral_params: ClassVar[tuple[str, ...]] = (
         *("storage", "study_name", "timeout", "trial_timeout", "pre_dispatch"),
-        "trials_per_gpu",
+        *("trials_per_gpu", "on_error"),
     )
 
     def __getstate__(self):
@@ -532,12 +548,13 @@ class IISSearchCV(BaseSearchCV):
         self : IISSearchCV
             The fitted search.
         """
-        call = FitCall(self, X, y, params)
+        call = FitCall(self, X, y, params, self.on_error)
         space, plan = self._check_call(call)
         with workspace() as directory, ExitStack() as stack:
             with running_executor(self.n_jobs) as executor:
                 run = Run(call, space, plan, executor, directory, stack)
                 self._begin(run)
+                self.unreadable_ = call.readable.unreadable
                 with self._delivering_best(run):
                     exhaust(self._run_stages(run))
             with self._delivering_best(run):

@@ -18,6 +18,7 @@ from benchmarks import (
     last_fit,
     memory,
     overhead,
+    reading,
     recipes,
     simulation,
     tabular,
@@ -386,3 +387,12 @@ def test_training_from_scratch_with_the_same_error_is_found():
     ]
     assert growing.find_peer(pd.concat([inherited, *scratch])) == (30, 0.25)
     assert growing.find_peer(pd.concat([inherited, scratch[2]])) is None
+
+
+@pytest.mark.parametrize("reader", ["ImageResizer", "Pillow"])
+def test_reading_makes_the_same_images(reader, tmp_path):
+    """But for rounding, and whether rows or columns are resized first."""
+    paths = reading.make_images(tmp_path, 3, "png")
+    images = reading.READERS[reader](paths, 32)
+    expected = reading.read_by_pillow(paths, 32).astype(int)
+    np.testing.assert_allclose(images.astype(int), expected, atol=1)

@@ -15,7 +15,7 @@ PACKAGE = Path(sklearn_iis.__file__).parent
 # The layers, from the lowest: each room of the package may import those above it here.
 # This is the one place where they are kept.
 LAYERS = [
-    {"_files", "_sklearn_compat", "_resize"},
+    {"_files", "_sklearn_compat", "_resize", "images"},
     {"space"},
     {"_optuna"},
     {"execution"},
@@ -28,10 +28,10 @@ LAYERS = [
 
 # Rooms beside the layers, and what they may import.
 SIDEWAYS = {
-    "cnn": {"_files", "_sklearn_compat", "execution"},
-    "datasets": {"_resize", "_sklearn_compat"},
+    "cnn": {"_files", "_sklearn_compat", "execution", "images"},
+    "datasets": {"_resize", "_sklearn_compat", "images"},
     "inspection": {"_files", "_results", "_sklearn_compat", "execution", "space"},
-    "_resize": {"_sklearn_compat"},
+    "_resize": {"_sklearn_compat", "images"},
     "_plan": {"_results"},
 }
 

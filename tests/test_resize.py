@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_iis import ImageResizer, _resize
+from sklearn_iis import ImageResizer
+from sklearn_iis.images import _decode, _read, _resample
 
 MODES = {(): "L", (3,): "RGB", (4,): "CMYK"}
 
@@ -108,7 +109,7 @@ def test_other_images_do_not_matter(dtype, monkeypatch):
     resizer = ImageResizer(size=9)
     alone = np.concatenate([resizer.transform(X[i : i + 1]) for i in range(7)])
     np.testing.assert_array_equal(resizer.transform(X), alone)
-    monkeypatch.setattr(_resize, "BATCH_BYTES", 3 * X[0].nbytes)
+    monkeypatch.setattr(_resample, "BATCH_BYTES", 3 * X[0].nbytes)
     np.testing.assert_array_equal(resizer.transform(X), alone)
 
 
@@ -198,11 +199,12 @@ def test_jpeg_is_decoded_at_reduced_scale(tmp_path, monkeypatch, size, scale, mo
     """The images stay twice as large as `size`, and the result nearly the same."""
     path = tmp_path / "image.jpg"
     Image.fromarray(smooth_image(160, 240)).save(path, quality=95)
-    decoded = _resize._read(path, size and (size, size), mode)
+    decoder = _read.make_decoder(mode, (0, 0, 0), size and (size, size))
+    decoded = decoder.decode(path, "image")
     assert decoded.shape[:2] == (160 / scale, 240 / scale)
     resizer = ImageResizer(size, mode=mode)
     drafted = resizer.transform([path]).astype(int)
-    monkeypatch.setattr(_resize, "DRAFT_SCALE", 1000)
+    monkeypatch.setattr(_decode, "DRAFT_SCALE", 1000)
     np.testing.assert_allclose(drafted, resizer.transform([path]).astype(int), atol=3)
 
 
@@ -229,8 +231,8 @@ def test_files_that_are_no_images(tmp_path, image_files):
     text.write_text("no image")
     truncated = tmp_path / "truncated.png"
     truncated.write_bytes(paths[0].read_bytes()[:200])
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.full((4, 4), 3000, dtype=np.uint16)).save(deep)
+    deep = tmp_path / "deep.tif"
+    Image.fromarray(np.full((4, 4), 3000, dtype=np.int32)).save(deep)
     for path in (text, truncated, deep, tmp_path):
         with pytest.raises(OSError, match=rf"{path.name}' cannot be read as an image"):
             ImageResizer(size=4).transform([*paths, str(path)])

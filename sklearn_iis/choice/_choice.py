@@ -280,6 +280,13 @@ class ChoiceSearchCV(BaseSearchCV):
                 "ChoiceSearchCV does not tell callbacks of its searches: take those "
                 "that are set off it, its searches and their estimators"
             )
+        skipping = [name for name, search in searches if search.on_error != "raise"]
+        if skipping:
+            raise ValueError(
+                f"the searches {skipping} would leave files out by `on_error`, and all "
+                "must have the same: leave them out of X before, as load_image_folder "
+                'does with on_error="skip"'
+            )
         for name, share in shares.items():
             if not (isinstance(share, Real) and 0 < share < math.inf):
                 raise ValueError(

@@ -28,6 +28,7 @@ from sklearn_iis.cnn._fine_tuned import get_constructor
 from sklearn_iis.cnn._memory import keep_freed_memory
 from sklearn_iis.cnn._model_file import explain_errors, load_model, save_model
 from sklearn_iis.cnn._optimizers import list_params
+from sklearn_iis.cnn._pixels import warn_of_scale
 from sklearn_iis.cnn._schedule import SCHEDULES
 from sklearn_iis.cnn._training import (
     Images,
@@ -37,6 +38,7 @@ from sklearn_iis.cnn._training import (
     hash_parts,
     make_net,
 )
+from sklearn_iis.images._layout import refuse_channels_first
 
 # What may differ between two calls of `fit` if the second one goes on with training.
 FREE_TO_CHANGE = {"device", "max_epochs", "random_state", "verbose", "warm_start"}
@@ -840,12 +842,22 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If the images are not shaped as those seen in `fit`.
+
+        Warns
+        -----
+        UserWarning
+            If pixels seem to be of another scale than in `fit`: from 0 to 1 after 0 to
+            255, or the other way round.
         """
         check_is_fitted(self)
         X = validate_data(
             self, X, dtype=(np.float32, np.uint8), allow_nd=True, reset=False
         )
-        return self.net_.predict_proba(self._check_images(X))
+        images = self._check_images(X)
+        standardize = self.net_.module_.standardize
+        mean, scale = (v.cpu().numpy() for v in (standardize.mean, standardize.scale))
+        warn_of_scale(images, mean, scale)
+        return self.net_.predict_proba(images)
 
     def predict(self, X):
         """Predict the most probable class.
@@ -1051,5 +1063,6 @@ def _as_images(X):
     if X.ndim == 3:
         return X[..., np.newaxis]
     if X.ndim == 4:
+        refuse_channels_first(X.shape, "X", "give X.transpose(0, 2, 3, 1)")
         return X
     raise ValueError(f"Found array with dim {X.ndim}, while images have 2 to 4.")

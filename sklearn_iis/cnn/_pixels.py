@@ -1,10 +1,19 @@
-"""The range of pixels that pretrained networks take."""
+"""The range of pixels: that of pretrained networks, and that of training."""
+
+import warnings
 
 import numpy as np
 
 # How far floats may be below 0 and above 1: bicubic interpolation overshoots by about a
 # quarter.
 OVERSHOOT = 0.25
+
+# A bright pixel, by mean and deviation in training, beyond which pixels are not from 0
+# to 1, nor standardised.
+BRIGHT = 8
+
+# So many times as bright are no pixels of the same scale.
+UNLIKE = 50
 
 
 def check_unit_range(images: np.ndarray, name: str) -> None:
@@ -31,3 +40,31 @@ def check_unit_range(images: np.ndarray, name: str) -> None:
                 "as uint8; leave out what standardises them before, as the network "
                 "does that itself."
             )
+
+
+def warn_of_scale(images: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> None:
+    """Warn if pixels are of another scale than those that a network was trained on.
+
+    Parameters
+    ----------
+    images : ndarray
+        The images to predict.
+
+    mean, scale : ndarray
+        Of each channel in training, and 1 over its standard deviation.
+    """
+    bright = float(np.max(mean + 1 / scale))
+    highest = float(images.max())
+    if bright > BRIGHT and 0 < highest <= 1:
+        ranges = "0 to 255, or the like", "0 to 1"
+    elif 0 < bright <= 1 and highest > UNLIKE * bright:
+        ranges = "0 to 1", "0 to 255, or the like"
+    else:
+        return
+    warnings.warn(
+        f"The network was trained on pixels from {ranges[0]} (a bright one is "
+        f"{bright:.3g}), but those of X seem to be from {ranges[1]} (none is above "
+        f"{highest:.3g}): give it images of the same scale",
+        UserWarning,
+        stacklevel=3,
+    )

@@ -1,6 +1,9 @@
 """Images from a folder that holds a folder for each class."""
 
 import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 
@@ -9,8 +12,8 @@ from sklearn.utils import Bunch
 
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._sklearn_compat import Interval, StrOptions, validate_params
-
-IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from sklearn_iis.images._formats import list_extensions
+from sklearn_iis.images._read import find_unreadable, make_decoder
 
 
 @validate_params(
@@ -18,18 +21,31 @@ IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
         "path": [str, os.PathLike],
         "size": [Interval(Integral, 1, None, closed="left"), tuple, None],
         "mode": [StrOptions({"RGB", "L"})],
-        "extensions": [tuple, list],
+        "extensions": [tuple, list, None],
+        "classes": ["array-like", None],
+        "on_error": [StrOptions({"raise", "skip", "list"})],
+        "recursive": ["boolean"],
+        "follow_links": ["boolean"],
         "return_X_y": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
 def load_image_folder(
-    path, *, size=None, mode="RGB", extensions=IMAGE_EXTENSIONS, return_X_y=False
+    path,
+    *,
+    size=None,
+    mode="RGB",
+    extensions=None,
+    classes=None,
+    on_error="raise",
+    recursive=False,
+    follow_links=False,
+    return_X_y=False,
 ):
     """Load the images of a folder that holds one folder for each class.
 
-    Classes and files are sorted by name. Hidden files and folders, and files with other
-    extensions, are left out.
+    Classes and files are sorted by name. Hidden files and folders are left out; one
+    warning counts whatever else is.
 
     Parameters
     ----------
@@ -38,15 +54,33 @@ def load_image_folder(
 
     size : int, tuple of (int, int) or None, default=None
         Height and width to resize the images to, in pixels; an int stands for both. If
-        None, the files are not opened, and `data` holds their paths, to be read by an
+        None, `data` holds the paths, to be read by an
         :class:`~sklearn_iis.ImageResizer`.
 
     mode : {"RGB", "L"}, default="RGB"
         Whether to read the images in colour or grey; unused if `size` is None.
 
-    extensions : tuple or list of str, default=IMAGE_EXTENSIONS
-        Extensions of the files that are images, in lower case; capitals match, too.
-        By default .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff and .webp.
+    extensions : tuple or list of str, default=None
+        Extensions of the files that are images, in lower case, with the dot; capitals
+        match, too. If None, those of all formats that an
+        :class:`~sklearn_iis.ImageResizer` reads here.
+
+    classes : array-like of str, default=None
+        The names of the classes in the order of their labels, such as `target_names` of
+        the images that a classifier was trained on, so that a folder to test on has the
+        same labels even if it lacks a class. If None, all folders, sorted by name.
+
+    on_error : {"raise", "skip", "list"}, default="raise"
+        What to do about files that cannot be read as images: raise an error that names
+        them all; leave them out, with a warning; or leave them out, and list them as
+        `unreadable`. Unless this is "raise", all files are read, also if `size` is
+        None; if it is "raise", they are not opened then.
+
+    recursive : bool, default=False
+        Whether images in folders within the folder of a class belong to it as well.
+
+    follow_links : bool, default=False
+        Whether to follow symbolic links to what is not in the folder `path`.
 
     return_X_y : bool, default=False
         Whether to return `data` and `target` alone.
@@ -64,6 +98,8 @@ def load_image_folder(
             The names of the classes.
         filenames : ndarray of shape (n_images,) of str
             The path of each file.
+        unreadable : dict of str to str
+            The path of each file that cannot be read, and why, if `on_error="list"`.
         DESCR : str
             A line on what was loaded.
 
@@ -75,10 +111,18 @@ def load_image_folder(
         If `path` is no folder.
 
     ValueError
-        If it holds no folders, or one of them no images.
+        If it holds no folders, or none of them images that can be read; if `classes`
+        has a name twice, or no folder is named so.
 
     OSError
-        If `size` is given and a file cannot be read as an image.
+        If files cannot be read as images, and `on_error` is "raise".
+
+    Warns
+    -----
+    UserWarning
+        If something is left out: other files, folders within those of classes, links,
+        folders that are none of `classes`, files that cannot be read; or if a class has
+        no images. It counts each kind, and names one.
 
     Examples
     --------
@@ -96,46 +140,166 @@ def load_image_folder(
     >>> flowers.target
     array([0, 1])
     """
+    if on_error == "list" and return_X_y:
+        raise ValueError('on_error="list" adds to a Bunch, and needs return_X_y=False')
     path = Path(path)
     if not path.is_dir():
         raise NotADirectoryError(f"There is no folder '{path}'.")
-    classes = [entry for entry in _visible(path) if entry.is_dir()]
-    if not classes:
-        raise ValueError(f"'{path}' holds no folders; one for each class is expected.")
-    files = [_images(folder, extensions) for folder in classes]
+    extensions = list_extensions() if extensions is None else tuple(extensions)
+    walk = Walk(path, extensions, recursive, follow_links)
+    folders = walk.list_classes(None if classes is None else list(map(str, classes)))
+    files = [walk.list_images(folder) for folder in folders]
 
-    filenames = np.array([str(file) for images in files for file in images])
-    target = np.repeat(np.arange(len(classes)), [len(images) for images in files])
-    data = filenames
-    if size is not None:
-        data = ImageResizer(size, mode=mode).transform(filenames)
+    filenames = np.array([str(file) for images in files for file in images], dtype=str)
+    target = np.repeat(np.arange(len(folders)), [len(images) for images in files])
+    if not len(filenames):
+        raise ValueError(
+            f"The class folders of '{path}' hold no images, which are files that end in"
+            f" {', '.join(extensions)}." + walk.describe()
+        )
+    resizer = None if size is None else ImageResizer(size, mode=mode)
+    filenames, target, data, unreadable = _read(filenames, target, resizer, on_error)
+    if on_error == "skip":
+        walk.left_out["files that cannot be read as images"] = list(unreadable.values())
+    for label in np.setdiff1d(np.arange(len(folders)), target):
+        walk.leave_out("classes without images", folders[label])
+    walk.warn()
     if return_X_y:
         return data, target
+    listed = {"unreadable": unreadable} if on_error == "list" else {}
     return Bunch(
         data=data,
         target=target,
-        target_names=np.array([folder.name for folder in classes]),
+        target_names=np.array([folder.name for folder in folders]),
         filenames=filenames,
-        DESCR=f"{len(target)} images of {len(classes)} classes from '{path}'",
+        DESCR=f"{len(target)} images of {len(folders)} classes from '{path}'",
+        **listed,
     )
 
 
-def _visible(folder):
-    """The files and folders in a folder that are not hidden, sorted by name."""
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return sorted(entries, key=lambda entry: entry.name)
+def _read(filenames, target, resizer, on_error):
+    """Return files that can be read, labels, images, and the messages of the others."""
+    errors = {}
+    if on_error != "raise":
+        errors = _find_errors(filenames, resizer)
+        if len(errors) == len(filenames):
+            raise ValueError(
+                f"None of the {len(errors)} files can be read: {errors[0]}"
+            )
+    good = np.setdiff1d(np.arange(len(filenames)), list(errors))
+    unreadable = {str(filenames[index]): error for index, error in errors.items()}
+    filenames, target = filenames[good], target[good]
+    data = filenames if resizer is None else resizer.transform(filenames)
+    return filenames, target, data, unreadable
 
 
-def _images(folder, extensions):
-    """The image files of a class."""
-    images = [
-        entry
-        for entry in _visible(folder)
-        if entry.suffix.lower() in extensions and entry.is_file()
-    ]
-    if not images:
-        raise ValueError(
-            f"The class folder '{folder}' holds no images, which are files that end in"
-            f" {', '.join(extensions)}."
-        )
-    return images
+def _find_errors(filenames, resizer):
+    """Return the messages of files that cannot be read, by index."""
+    size = None if resizer is None else resizer.size
+    size = (size, size) if isinstance(size, Integral) else size
+    decoder = make_decoder("RGB", (255,) * 3, size)
+    errors = find_unreadable(list(filenames), decoder)
+    return {index: str(error) for index, error in errors.items()}
+
+
+@dataclass
+class Walk:
+    """A walk through the folders of classes, which keeps account of what it leaves out.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the folders.
+
+    extensions : sequence of str
+        Extensions of images, in lower case.
+
+    recursive : bool
+        Whether to go into folders within those of classes.
+
+    follow_links : bool
+        Whether to follow links that leave the root.
+
+    left_out : dict of str to list
+        What is left out by kind: paths, or texts.
+    """
+
+    root: Path
+    extensions: Sequence[str]
+    recursive: bool
+    follow_links: bool
+    left_out: dict[str, list] = field(default_factory=dict)
+
+    def leave_out(self, kind: str, entry: Path) -> None:
+        """Take account of something that is left out."""
+        self.left_out.setdefault(kind, []).append(f"'{entry}'")
+
+    def describe(self) -> str:
+        """Return what was left out, with an example of each kind; "" if nothing was."""
+        kinds = [
+            f"{len(names)} {kind}, such as {names[0]}"
+            for kind, names in self.left_out.items()
+            if names
+        ]
+        return f" Left out of '{self.root}': {'; '.join(kinds)}" if kinds else ""
+
+    def warn(self) -> None:
+        """Warn of what was left out."""
+        if text := self.describe():
+            warnings.warn(text.strip(), UserWarning, stacklevel=4)
+
+    def list_classes(self, names: Sequence[str] | None) -> list[Path]:
+        """Return the folders of the classes, which need not exist if they are named."""
+        found = []
+        for entry in self._list_entries(self.root):
+            if not entry.is_dir():
+                self.leave_out("files that are in no class folder", entry)
+            elif names is not None and entry.name not in names:
+                self.leave_out("folders that are none of `classes`", entry)
+            else:
+                found.append(entry)
+        if names is None and found:
+            return found
+        if not found:
+            wanted = "one for each class" if names is None else f"any of {list(names)}"
+            raise ValueError(f"'{self.root}' holds no folders; {wanted} is expected.")
+        assert names is not None
+        if len(set(names)) != len(names):
+            raise ValueError(f"`classes` names one of them twice: {list(names)}")
+        return [self.root / name for name in names]
+
+    def list_images(self, folder: Path) -> list[Path]:
+        """Return the images of a class."""
+        return list(self._walk(folder, {folder.resolve()})) if folder.is_dir() else []
+
+    def _walk(self, folder: Path, parents: set[Path]) -> Iterator[Path]:
+        for entry in self._list_entries(folder):
+            if not entry.is_dir():
+                if entry.suffix.lower() not in self.extensions or not entry.is_file():
+                    self.leave_out("files with other extensions", entry)
+                else:
+                    yield entry
+            elif not self.recursive:
+                self.leave_out("folders within class folders (see `recursive`)", entry)
+            elif entry.resolve() in parents:
+                self.leave_out("links to a folder that they are in", entry)
+            else:
+                yield from self._walk(entry, parents | {entry.resolve()})
+
+    def _list_entries(self, folder: Path) -> list[Path]:
+        """Return what is in a folder and not hidden, sorted by name."""
+        kept = []
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if self._leaves(entry):
+                self.leave_out("links out of the folder (see `follow_links`)", entry)
+            else:
+                kept.append(entry)
+        return kept
+
+    def _leaves(self, entry: Path) -> bool:
+        """Return whether an entry is a link that is not to be followed."""
+        if self.follow_links or not entry.is_symlink():
+            return False
+        return not entry.resolve().is_relative_to(self.root.resolve())

@@ -380,3 +380,9 @@ def test_callbacks_are_refused(owner):
     target.set_callbacks(ProgressBar())
     with pytest.raises(ValueError, match="does not tell callbacks"):
         choice.fit(X, y)
+
+
+def test_leaving_files_out_is_refused():
+    skipping = clone(LINEAR).set_params(on_error="skip")
+    with pytest.raises(ValueError, match=r"\['linear'\] would leave files out"):
+        make_choice([("linear", skipping), ("tree", TREE)]).fit(X, y)

@@ -1,0 +1,1 @@
+"""Images as they come, in files or in memory: read right, or refused by name."""

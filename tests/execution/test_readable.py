@@ -1,0 +1,109 @@
+"""Files that cannot be read: named, or left out, before the first stage of a search."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sklearn_iis import IISSearchCV, ImageResizer
+
+BAD = [3, 10]
+
+
+def flatten(X):
+    return X.reshape(len(X), -1) / 255
+
+
+class Weighted(LogisticRegression):
+    """Its weights are the numbers of the samples: they stay with their images."""
+
+    def fit(self, X, y, sample_weight=None):
+        if sample_weight is not None:
+            np.testing.assert_allclose(X[:, 0] * 255, sample_weight)
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Image i has the grey i; two cannot be read."""
+    paths = []
+    for i in range(24):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.new("L", (6, 5), i).save(paths[-1])
+    for i in BAD:
+        (tmp_path / f"{i}.png").write_text("no image")
+    return paths
+
+
+def make_search(**params):
+    pipe = Pipeline(
+        [
+            ("resize", ImageResizer(mode="L")),
+            ("flatten", FunctionTransformer(flatten)),
+            ("model", Weighted()),
+        ]
+    )
+    space = {"model__C": [0.1, 1, 10]}
+    return IISSearchCV(
+        pipe, space, sizes=[4, 5], n_iter=[2, 2], random_state=0, **{"cv": 2, **params}
+    )
+
+
+Y = np.arange(24) % 2
+
+
+def test_all_are_named_before_the_first_stage(paths):
+    search = make_search()
+    with pytest.raises(OSError, match="2 images cannot be read") as caught:
+        search.fit(paths, Y)
+    assert list(caught.value.unreadable) == BAD
+    assert not hasattr(search, "stages_")
+
+
+@pytest.mark.parametrize("container", [list, np.array, pd.Series])
+def test_left_out(paths, container):
+    """The search is that of the other images."""
+    good = np.setdiff1d(np.arange(24), BAD)
+    expected = make_search().fit([paths[i] for i in good], Y[good])
+    message = r"2 of 24 images are left out, .* X\[3\]: .*3\.png' cannot be read"
+    with pytest.warns(UserWarning, match=message) as caught:
+        skipping = make_search(on_error="skip").fit(container(paths), Y)
+    assert caught[0].filename == __file__
+    listing = make_search(on_error="list").fit(container(paths), Y)
+    for search in (skipping, listing):
+        assert list(search.unreadable_) == BAD
+        assert "3.png" in search.unreadable_[3]
+        name = "mean_test_score"
+        np.testing.assert_array_equal(
+            search.cv_results_[name], expected.cv_results_[name]
+        )
+    assert expected.unreadable_ == {}
+
+
+def test_what_is_split_along(paths):
+    """Weights stay with their images; numbers in splits are those of X as given."""
+    masks = [(np.arange(24) < 12, np.arange(24) >= 12)]
+    for cv in (
+        list(StratifiedKFold(3).split(np.zeros(24), Y)),
+        [(np.flatnonzero(train), np.flatnonzero(test)) for train, test in masks],
+        masks,
+    ):
+        search = make_search(on_error="list", cv=cv)
+        search.fit(paths, Y, model__sample_weight=np.arange(24.0))
+        assert list(search.unreadable_) == BAD
+
+
+def test_nothing_is_left(paths):
+    with pytest.raises(OSError, match="2 images cannot be read"):
+        make_search(on_error="skip").fit([paths[i] for i in BAD], [0, 1])
+
+
+def test_other_data_are_left_alone():
+    X = np.random.default_rng(0).integers(0, 256, (24, 6, 6)).astype(np.uint8)
+    assert make_search(on_error="skip").fit(X, Y).unreadable_ == {}
+    model = IISSearchCV(LogisticRegression(), {"C": [1, 2]}, n_iter=2, on_error="skip")
+    assert model.fit(X.reshape(24, -1), Y).unreadable_ == {}
