@@ -48,8 +48,9 @@ class StageGASearchCV(Search):
     hyperparameters: four of five numbers among them move by a fifth of their range or
     so, and all else is drawn anew. `GASearchCV` draws a single one anew.
 
-    It learns from the best candidates only by keeping them. Do not use it where you can
-    afford TPE, which ended lower on all formulas that the searches are compared by.
+    Do not use it where few of many hyperparameters matter: it is hardly more reliable
+    than random search there. Nor where you can afford TPE, which ended lower on all
+    formulas that the searches are compared by.
 
     With several workers a generation of "eaMuPlusLambda" does not wait for its slowest
     individuals: once a worker is free and all of them are under way, the next

@@ -39,6 +39,7 @@ class StageReinforceSearchCV(Search):
     - for numbers that have to be precise, such as learning rates: a number is a choice
       among `n_cells` equal parts of its range, in quantiles, and anywhere in it;
     - where hyperparameters matter together only: it learns of each by itself;
+    - where few of many hyperparameters matter;
     - for fewer than about 50 candidates, which teach it next to nothing;
     - where a good first impression misleads: it settles on what was good at first, and
       seldom tries the rest.
