@@ -212,11 +212,74 @@ class Conditional(Formula):
         )
 
 
+@dataclass(eq=False)
+class Choices(Formula):
+    """Like a network's error by its architecture: choices without an order only.
+
+    Each layer has a kind of block, three layers of the right kinds are best, and the
+    activation that is best by itself is not beside the best normalisation.
+    """
+
+    n_layers: int = 1
+    blocks: tuple = ("conv3",)
+    activation: str = "relu"
+    normalisation: str = "none"
+    pooling: str = "max"
+
+    space = {
+        "n_layers": randint(1, 6),
+        "blocks": PerLayer(
+            ["conv3", "conv5", "separable", "bottleneck", "dilated", "pool"],
+            depth="n_layers",
+        ),
+        "activation": ["relu", "elu", "selu", "gelu", "tanh"],
+        "normalisation": ["none", "batch", "layer", "group"],
+        "pooling": ["max", "mean", "strided"],
+    }
+    optimum = {
+        "n_layers": 3,
+        "blocks": ("conv5", "separable", "bottleneck"),
+        "activation": "gelu",
+        "normalisation": "batch",
+        "pooling": "strided",
+    }
+    minimum = 0.1
+    scale = 1
+
+    gains = (0.4, 0.3, 0.2, -0.1, -0.2)
+    best_blocks = ("conv5", "separable", "bottleneck", "conv3", "conv3")
+    # By how far a kind of block is from the best one, in the order of the space.
+    block_handicaps = (0.0, 0.1, 0.2, 0.15, 0.25, 0.4)
+    activations = {"relu": 0.1, "elu": 0.15, "selu": 0.0, "gelu": 0.05, "tanh": 0.3}
+    normalisations = {"none": 0.3, "batch": 0.0, "layer": 0.15, "group": 0.1}
+    poolings = {"max": 0.1, "mean": 0.15, "strided": 0.0}
+
+    def loss(self):
+        kinds = self.space["blocks"].values
+        distances = [
+            abs(kinds.index(block) - kinds.index(best))
+            for block, best in zip(self.blocks, self.best_blocks, strict=False)
+        ]
+        handicaps = sum(self.block_handicaps[distance] for distance in distances)
+        clashes = self.activation == "selu" and self.normalisation != "none"
+        loss = (
+            0.95
+            + handicaps
+            - sum(self.gains[: len(self.blocks)])
+            + self.activations[self.activation]
+            + 0.2 * clashes
+            + self.normalisations[self.normalisation]
+            + self.poolings[self.pooling]
+        )
+        return round(loss, 10)  # what is equal is a tie
+
+
 FORMULAS = {
     "Branin": Branin,
     "Hartmann 6": Hartmann6,
     "conditional": Conditional,
     "2 of 10": BraninOf10,
+    "choices": Choices,
 }
 
 
@@ -600,7 +663,7 @@ def main():
     args = parser.parse_args()
     versions = ", ".join(
         f"{name} {version(name)}"
-        for name in ("scikit-learn", "scikit-optimize", "optuna", "smac")
+        for name in ("scikit-learn", "scikit-optimize", "optuna", "cmaes", "smac")
     )
     print(
         f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "

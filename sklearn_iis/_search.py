@@ -133,12 +133,13 @@ class IISSearchCV(BaseSearchCV):
         grid may have fewer; Hyperband evaluates many more, most of them with few
         epochs, for the cost of so many with all.
 
-    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband", \
-            "ladder"} or callable, default="random"
+    search : {"random", "grid", "bayes", "tpe", "cmaes", "smac", "genetic", "swarm", \
+            "reinforce", "hyperband", "ladder"} or callable, default="random"
         What runs at each size: `RandomizedSearchCV`, `GridSearchCV`, scikit-optimize's
-        `BayesSearchCV`, Optuna's `TPESampler` (needs the extra `tpe`), SMAC3 (`smac`),
-        sklearn-genetic-opt's `GASearchCV`, or Hyperband over the epochs; see the
-        classes in :mod:`sklearn_iis.searches`. "ladder" runs all sizes at once: it
+        `BayesSearchCV`, Optuna's `TPESampler` (needs the extra `tpe`) or `CmaEsSampler`
+        (`cmaes`), SMAC3 (`smac`), sklearn-genetic-opt's `GASearchCV`, a particle swarm,
+        a policy trained by REINFORCE, or Hyperband over the epochs; see the classes in
+        :mod:`sklearn_iis.searches`. "ladder" runs all sizes at once: it
         promotes the best third of the candidates of each size so far whenever a worker
         is free, and begins new ones otherwise, in the whole space: `keep`, `margin`,
         `floor`, `n_promoted` and `size_dependent` have no effect. A subclass of
@@ -151,9 +152,10 @@ class IISSearchCV(BaseSearchCV):
 
     search_params : dict, default=None
         Further settings of the search, such as `{"n_levels": 3}` for "grid",
-        `{"n_points": 4}` for "bayes" and "tpe", `{"population_size": 20}` for
-        "genetic", `{"resource": "trees__n_estimators"}` for "hyperband", and
-        `{"verbose": 1}` for what the search itself has to tell.
+        `{"n_points": 4}` for "bayes", "tpe", "cmaes", "swarm" and "reinforce",
+        `{"population_size": 20}` for "genetic", `{"resource":
+        "trees__n_estimators"}` for "hyperband", and `{"verbose": 1}` for what the
+        search itself has to tell.
 
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
@@ -209,10 +211,11 @@ class IISSearchCV(BaseSearchCV):
 
     random_state : int, RandomState instance or None, default=None
         Determines the candidates, as far as their scores do not depend on anything
-        else. With several workers "tpe", "bayes", "genetic" and "ladder" propose or
-        promote a candidate as soon as a worker is free, by the scores there are, so
-        that candidates depend on how long others take, unless `search_params` is
-        `{"n_points": ...}` ("tpe", "bayes") or `{"synchronous": True}` ("genetic").
+        else. With several workers "tpe", "bayes", "cmaes", "swarm", "reinforce",
+        "genetic" and "ladder" propose or promote a candidate as soon as a worker is
+        free, by the scores there are, so that candidates depend on how long others
+        take, unless `search_params` is `{"synchronous": True}` ("genetic") or
+        `{"n_points": ...}` (the others, but "ladder").
         Scores of a network depend in their last digits on the number of threads, which
         are divided among workers; with one thread each (the environment variable
         `OMP_NUM_THREADS=1`) they are the same for any `n_jobs`.

@@ -53,6 +53,9 @@ SETTINGS = {
     # The same candidates for any n_jobs.
     "bayes": {"search_params": {"n_points": 2}},
     "tpe": {"search_params": {"n_points": 2}},
+    "cmaes": {"search_params": {"n_points": 2}},
+    "swarm": {"search_params": {"n_points": 2}},
+    "reinforce": {"search_params": {"n_points": 2}},
     "smac": {},
     "genetic": {"search_params": {"synchronous": True}},
     "hyperband": {

@@ -16,14 +16,17 @@ SEARCHES = {
     "grid": ("StageGridSearchCV", "sklearn_iis.searches._grid"),
     "bayes": ("StageBayesSearchCV", "sklearn_iis.searches._bayes"),
     "tpe": ("StageTPESearchCV", "sklearn_iis.searches._tpe"),
+    "cmaes": ("StageCMAESSearchCV", "sklearn_iis.searches._cmaes"),
     "smac": ("StageSMACSearchCV", "sklearn_iis.searches._smac"),
     "genetic": ("StageGASearchCV", "sklearn_iis.searches._genetic"),
+    "swarm": ("StageSwarmSearchCV", "sklearn_iis.searches._swarm"),
+    "reinforce": ("StageReinforceSearchCV", "sklearn_iis.searches._reinforce"),
     "hyperband": ("StageHyperbandSearchCV", "sklearn_iis.searches._hyperband"),
     "ladder": ("StageLadderSearchCV", "sklearn_iis.searches._ladder"),
 }
 
 # The libraries that are only installed with an extra; it is called like the search.
-EXTRAS = {"tpe": "Optuna", "smac": "SMAC3"}
+EXTRAS = {"tpe": "Optuna", "cmaes": "Optuna and cmaes", "smac": "SMAC3"}
 
 __all__ = [
     "Evaluator",
@@ -55,8 +58,8 @@ def get_search(search: str | type[Sampler] | SearchFactory) -> SearchFactory:
 
     Parameters
     ----------
-    search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband", \
-            "ladder"}, subclass of Sampler, or callable
+    search : {"random", "grid", "bayes", "tpe", "cmaes", "smac", "genetic", "swarm", \
+            "reinforce", "hyperband", "ladder"}, subclass of Sampler, or callable
         The name of a search, a class of samplers, or what is returned as it is.
 
     Returns

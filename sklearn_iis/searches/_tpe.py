@@ -134,11 +134,12 @@ class StudySampler(Sampler):
         # What depends on another one has a condition more, so it comes later.
         for name in sorted(dimensions, key=lambda name: len(conditions.get(name, ()))):
             if all(condition.holds(codes) for condition in conditions.get(name, ())):
-                codes[name] = _suggest_code(trial, name, dimensions[name])
+                codes[name] = suggest_code(trial, name, dimensions[name])
         return codes
 
 
-def _suggest_code(trial: Trial, name: str, dimension: Continuous | Discrete) -> float:
+def suggest_code(trial: Trial, name: str, dimension: Continuous | Discrete) -> float:
+    """Return the code that a trial of Optuna has for a dimension."""
     if isinstance(dimension, Continuous):
         return dimension.clip(trial.suggest_float(name, dimension.low, dimension.high))
     low, high = dimension.low, dimension.high

@@ -73,6 +73,10 @@ class Continuous:
         # Clipped, as rounding must not leave the window.
         return (self.clip(code) - self.low) / (self.high - self.low)
 
+    def from_unit(self, fraction: float) -> float:
+        """Return the code at a fraction of the window's width."""
+        return self.clip(self.low + fraction * (self.high - self.low))
+
     def narrow(
         self, codes: Sequence[float], margin: float, floor: float
     ) -> "Continuous":
@@ -157,6 +161,10 @@ class Discrete:
     def unit(self, code: float) -> float:
         """Return the middle of the code's cell, as a fraction of the window's width."""
         return (code - self.low + 0.5) / self.n_levels
+
+    def from_unit(self, fraction: float) -> int:
+        """Return the code whose cell is at a fraction of the window's width."""
+        return self.clip(math.floor(self.low + fraction * self.n_levels))
 
     def narrow(self, codes: Sequence[float], margin: float, floor: float) -> "Discrete":
         if not self.ordered:

@@ -35,6 +35,9 @@ SKIP = {
 ANY_N_JOBS = {
     "tpe": {"n_points": 2},
     "bayes": {"n_points": 2},
+    "cmaes": {"n_points": 2},
+    "swarm": {"n_points": 2},
+    "reinforce": {"n_points": 2},
     "genetic": {"synchronous": True},
 }
 

@@ -1,19 +1,22 @@
 import random
 import time
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from deap import creator
 from joblib import parallel_config
+from scipy import stats
 from scipy.stats import uniform
 from sklearn.base import BaseEstimator
+from sklearn_genetic.space import Space
 
 from sklearn_iis import IISSearchCV, SearchSpace
 from sklearn_iis.searches import StageGASearchCV
 from sklearn_iis.searches._base import DeadlineReached
-from sklearn_iis.searches._genetic import _Gene, _PopulationGASearchCV
-from sklearn_iis.space import as_key
+from sklearn_iis.searches._genetic import _Gene, _PopulationGASearchCV, select_best
+from sklearn_iis.space import as_key, make_dimension
 from sklearn_iis.testing import SPACE, X, y
 from tests.searches.test_base import make_search
 
@@ -95,7 +98,7 @@ def test_whole_populations_are_evaluated_at_once(synchronous):
 
 @pytest.mark.parametrize(
     ("n_iter", "n_workers", "size"),
-    [(10, 1, 4), (100, 1, 10), (750, 1, 27), (100, 20, 20), (100, 70, 50)],
+    [(10, 1, 4), (100, 1, 5), (750, 1, 13), (100, 20, 20), (100, 70, 50)],
 )
 def test_default_population_grows_with_the_budget(n_iter, n_workers, size):
     search = make_search("genetic", n_iter=n_iter)
@@ -329,3 +332,44 @@ class Sized(Slow):
     def __init__(self, a=0.5, size=1):
         super().__init__(a)
         self.size = size
+
+
+class Rated(list):
+    """An individual with a fitness."""
+
+    def __init__(self, genes, fitness):
+        super().__init__(genes)
+        self.fitness = fitness
+
+
+def test_the_best_survive_each_once():
+    """And again only if there are fewer different ones."""
+    individuals = [Rated([g], f) for g, f in ((1, 5), (2, 9), (2, 9), (3, 7), (4, 1))]
+    assert select_best(individuals, 3) == [[2], [3], [1]]
+    assert select_best(individuals[:3], 3) == [[2], [1], [2]]
+
+
+def test_mutations_change_half_of_the_genes_and_move_numbers_nearby():
+    random.seed(0)
+    rng = np.random.RandomState(0)
+    dimensions = {
+        "number": make_dimension("number", stats.uniform(0, 1)),
+        "choice": make_dimension("choice", list("abcdefgh")),
+    }
+    genes = {name: _Gene(d, rng) for name, d in dimensions.items()}
+    search = SimpleNamespace(space=Space(genes))
+    changed = [_PopulationGASearchCV.mutate(search, [0.5, 3])[0] for _ in range(1000)]
+    numbers = np.array([number for number, _ in changed])
+    moved = numbers[numbers != 0.5]
+    assert 0.4 < len(moved) / 1000 < 0.75
+    # A fifth is anywhere, and the others at a deviation of .2.
+    near = np.mean(np.abs(moved - 0.5) < 0.2)
+    assert near == pytest.approx(0.8 * 0.683 + 0.2 * 0.4, abs=0.05)
+    choices = [choice for _, choice in changed if choice != 3]
+    assert set(choices) == {0, 1, 2, 4, 5, 6, 7}
+    assert all(one != [0.5, 3] for one in changed if one[1] != 3)
+
+
+def test_a_number_that_does_not_move_is_drawn_anew():
+    gene = _Gene(make_dimension("n", [1, 2]), np.random.RandomState(0))
+    assert {gene.mutate(0) for _ in range(50)} == {0, 1}

@@ -245,3 +245,19 @@ def test_choices_may_be_unhashable(kind):
 def test_repeated_choices_are_found(values):
     with pytest.raises(ValueError, match="x: a choice stands twice"):
         make_dimension("x", values)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 4, 8, 16], stats.uniform(0, 2), list("abc")])
+def test_fractions_of_the_window_are_codes_again(values):
+    whole = make_dimension("name", values)
+    for dimension in (whole, whole.narrow([whole.middle], 0.1, 0.2)):
+        for code in (dimension.low, dimension.middle, dimension.high):
+            assert dimension.from_unit(dimension.unit(code)) == pytest.approx(code)
+        assert dimension.from_unit(0.0) == dimension.low
+        assert dimension.from_unit(1.0) == dimension.high
+
+
+def test_each_value_has_an_equal_part_of_the_window():
+    dimension = make_dimension("name", list(range(10))).narrow([3, 5], 0, 0)
+    codes = [dimension.from_unit((i + 0.5) / 30) for i in range(30)]
+    assert codes == [3] * 10 + [4] * 10 + [5] * 10
