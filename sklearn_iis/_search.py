@@ -20,7 +20,7 @@ import sklearn_iis
 from sklearn_iis._files import claimed, remove_directory, workspace
 from sklearn_iis._plan import FitCall, Stage, StagePlan, plan_sizes, split_budget
 from sklearn_iis._resize import ImageResizer
-from sklearn_iis._results import combine_results, metric_names, report_failures
+from sklearn_iis._results import combine_results, metric_names, report_stage
 from sklearn_iis._sklearn_compat import (
     BaseSearchCV,
     HasMethods,
@@ -28,6 +28,7 @@ from sklearn_iis._sklearn_compat import (
     StrOptions,
     fit_context,
     is_routing_enabled,
+    score_best,
 )
 from sklearn_iis.execution._averaging import (
     BestEstimators,
@@ -129,8 +130,10 @@ class IISSearchCV(BaseSearchCV):
         Number of candidates of each stage, or of all; then it is split in proportions
         like 3:2:1, and like 9:3:1 for "ladder". None means as many as there is time
         for, and needs a `timeout`; a grid and Hyperband need a number. "auto" means
-        None if there is a `timeout` and the search allows for it, and otherwise 60. A
-        grid may have fewer; Hyperband evaluates many more, most of them with few
+        None if there is a `timeout` and the search allows for it, and otherwise 60, or
+        as many as the first stage of a grid needs for all values of lists. A grid may
+        have fewer; if `n_iter` does not allow for all values of lists in the first
+        stage, it is an error. Hyperband evaluates many more, most of them with few
         epochs, for the cost of so many with all.
 
     search : {"random", "grid", "bayes", "tpe", "smac", "genetic", "hyperband", \
@@ -544,6 +547,28 @@ class IISSearchCV(BaseSearchCV):
                 self._finish(run)
         return self
 
+    def score(self, X, y=None, **params):
+        """Return the score of the best candidate, by the metric that guides the search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or sequence of length n_samples
+            What the estimator takes.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets.
+
+        **params : dict of str to object
+            Parameters for the scorer.
+
+        Returns
+        -------
+        score : float
+            By the only metric. Of several, by the one that `refit` names; if that is a
+            callable, by the first one.
+        """
+        return score_best(self, X, y, params)
+
     def _check_call(self, call):
         """Return space and stages of a call; raise an error if something is wrong."""
         space = self._make_space()
@@ -655,7 +680,7 @@ class IISSearchCV(BaseSearchCV):
                     break
                 self._check_metrics()
                 rows = np.isin(self.cv_results_["stage"], stages)
-                report_failures(self.cv_results_["error"][rows], run.plan.name(*stages))
+                report_stage(self.cv_results_, run.plan.name(*stages), rows)
                 if stages[-1] < run.plan.n_stages - 1:
                     space, promoted = self._promote(space, self.stages_[-1].cv_results_)
                     yield
@@ -924,7 +949,7 @@ class IISSearchCV(BaseSearchCV):
         make_search = get_search(self.search)
         crosses = getattr(make_search, "crosses_stages", False)
         factor = self._find_factor() if crosses else None
-        n_iter = self._default_n_iter(make_search)
+        n_iter = self._default_n_iter(make_search, space, len(sizes))
         budgets = split_budget(n_iter, len(sizes), factor)
         if None in budgets and self.timeout is None:
             raise ValueError(
@@ -942,10 +967,16 @@ class IISSearchCV(BaseSearchCV):
         # The search tells of another one that it is wrong.
         return factor if isinstance(factor, Integral) and factor > 1 else 3
 
-    def _default_n_iter(self, make_search):
+    def _default_n_iter(self, make_search, space, n_stages):
         """Return the number of candidates; None for as many as there is time for."""
         if not isinstance(self.n_iter, str):
             return self.n_iter
+        if hasattr(make_search, "least_n_iter"):
+            params = self.search_params or {}
+            search = make_search(self.estimator, space, n_iter=1, **params)
+            # The first stage has a share of n_stages / (1 + ... + n_stages).
+            least = math.ceil(search.least_n_iter * (n_stages + 1) / 2)
+            return max(least, DEFAULT_N_ITER)
         is_unlimited = getattr(make_search, "is_unlimited", False) or (
             isinstance(self.search, type) and issubclass(self.search, Sampler)
         )
@@ -975,6 +1006,7 @@ class IISSearchCV(BaseSearchCV):
         )
         if isinstance(search, Search):
             search.fixed_params = plan.fixed[stages[0]]
+            search.is_first_stage = stages[0] == 0
             search.check_budget()
             if self.inherit_weights and not search.can_inherit:
                 raise ValueError(

@@ -18,8 +18,13 @@ from sklearn.utils import check_random_state
 
 from sklearn_iis._files import workspace
 from sklearn_iis._plan import FitCall, Stage
-from sklearn_iis._results import make_results, metric_names, report_failures
-from sklearn_iis._sklearn_compat import BaseSearchCV, Interval, fit_context
+from sklearn_iis._results import make_results, metric_names, report_stage
+from sklearn_iis._sklearn_compat import (
+    BaseSearchCV,
+    Interval,
+    fit_context,
+    score_best,
+)
 from sklearn_iis.execution._checkpoints import Checkpoints
 from sklearn_iis.execution._deadline import DeadlineReached, NothingFinishedError
 from sklearn_iis.execution._executors import running_executor
@@ -190,6 +195,9 @@ class Search(BaseSearchCV):
     # Parameters that all candidates of a stage share, such as the size.
     fixed_params: ClassVar[dict[str, Any]] = {}
 
+    # Whether it is the first stage of several, or the only one, of a search in stages.
+    is_first_stage: ClassVar[bool] = False
+
     @property
     def is_asynchronous(self) -> bool:
         """Whether it proposes a candidate whenever a worker is free."""
@@ -272,9 +280,31 @@ class Search(BaseSearchCV):
             ) as context:
                 job = call.make_job(self.space, checkpoints=Checkpoints(directory))
                 exhaust(self.run_stage(Stage(job, executor, directory, context)))
-        report_failures(self.cv_results_["error"], type(self).__name__)
+        report_stage(self.cv_results_, type(self).__name__)
         call.finish()
         return self
+
+    def score(self, X, y=None, **params):
+        """Return the score of the best candidate, by the metric that guides the search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or sequence of length n_samples
+            What the estimator takes.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets.
+
+        **params : dict of str to object
+            Parameters for the scorer.
+
+        Returns
+        -------
+        score : float
+            By the only metric. Of several, by the one that `refit` names; if that is a
+            callable, by the first one.
+        """
+        return score_best(self, X, y, params)
 
     def iterate(
         self, evaluate: "Evaluator", random_state: np.random.RandomState

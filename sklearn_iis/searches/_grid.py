@@ -25,10 +25,9 @@ class StageGridSearchCV(Search, GridSearchCV):
     it has.
 
     The levels of an ordered hyperparameter are the middles of as many equal cells of
-    its range, in codes, so that no value is further than half a cell from a level. To
-    search certain values, give them as a list. Unordered hyperparameters have all their
-    values as levels. Candidates are not multiplied by the levels of hyperparameters
-    that do not exist for them, such as layers beyond their depth.
+    its range, in codes, so that no value is further than half a cell from a level. All
+    values of a list are levels. Candidates are not multiplied by the levels of
+    hyperparameters that do not exist for them, such as layers beyond their depth.
 
     Parameters
     ----------
@@ -40,11 +39,13 @@ class StageGridSearchCV(Search, GridSearchCV):
     n_levels : int or dict of str to int, default=None
         The number of levels of all ordered hyperparameters, or of some by their names,
         also by that of a layer such as "n_filters[0]"; there are fewer levels if there
-        are fewer values. The others, by default all of them, have as many as `n_iter`
-        allows, and numbers as equal as possible. Where it does not allow two levels of
-        a hyperparameter, the first in the space come first; the others are held at
-        their values in the first initial candidate, or else in the middle of their
-        ranges, with a warning.
+        are fewer values. Of the others, by default all of them, lists have all their
+        values, and distributions as many levels as `n_iter` then allows, and numbers as
+        equal as possible. Where it does not allow two levels of a hyperparameter, the
+        first in the space come first; the others are held at their values in the first
+        initial candidate, or else in the middle of their ranges, with a warning. If
+        the values of lists do not fit the budget, they are thinned out likewise, with a
+        warning; but in the first stage of an `IISSearchCV` it is an error.
 
     Raises
     ------
@@ -82,9 +83,25 @@ class StageGridSearchCV(Search, GridSearchCV):
         """The largest number of candidates; None is refused."""
         return self.n_iter or 0
 
+    @property
+    def least_n_iter(self) -> int:
+        """The number of candidates with all values of lists, and of what is asked for.
+
+        Of any other hyperparameter there is one level.
+        """
+        return self._count_candidates(self._fix_levels(self._find_listed()))
+
     def check_budget(self) -> None:
         """Raise an error if the settings are wrong, or the grid exceeds `n_iter`."""
         super().check_budget()
+        if self.is_first_stage and self.least_n_iter > self._budget:
+            names = [*self._find_listed()] or [*self._find_requested()]
+            raise ValueError(
+                f"a grid with all values of {names} has {self.least_n_iter} "
+                f"candidates, and the budget is n_iter={self.n_iter}: set "
+                f"n_iter={self.least_n_iter} or more (of several stages, for the first "
+                "one), or have n_levels in search_params say how many values to try"
+            )
         n_candidates = _size(self.param_grid)
         if self.n_levels is not None and n_candidates > self._budget:
             raise ValueError(
@@ -99,6 +116,12 @@ class StageGridSearchCV(Search, GridSearchCV):
             warnings.warn(
                 f"n_iter={self.n_iter} allows no grid with two levels of {held}, which "
                 "are not searched: raise it, or choose another search",
+                stacklevel=3,
+            )
+        if thinned := self._find_thinned():
+            warnings.warn(
+                f"n_iter={self.n_iter} does not allow for all values of the lists "
+                f"{thinned}, some of which are left out: raise it to try them all",
                 stacklevel=3,
             )
         n_levels = self._count_levels()
@@ -136,6 +159,26 @@ class StageGridSearchCV(Search, GridSearchCV):
             if n is not None
         }
 
+    def _find_listed(self) -> dict[str, int]:
+        """Return the numbers of values of lists that `n_levels` says nothing of."""
+        requested = self._find_requested()
+        return {
+            name: int(dimension.n_levels)
+            for name, dimension in self.space.dimensions.items()
+            if dimension.distribution is None and name not in requested
+        }
+
+    def _fix_levels(self, listed: dict[str, int]) -> dict[str, int]:
+        """Return the number of levels of each dimension, 1 for those that are open."""
+        ones = dict.fromkeys(self.space.dimensions, 1)
+        return ones | self._find_requested() | listed
+
+    def _find_thinned(self) -> list[str]:
+        """Return the lists that some values are left out of, but not all but one."""
+        n_levels = self._count_levels()
+        listed = self._find_listed().items()
+        return [name for name, n in listed if 1 < n_levels[name] < n]
+
     def _check_n_levels(self):
         dimensions = self.space.dimensions
         if unknown := set(self.n_levels) - {*self.space.names, *dimensions}:
@@ -155,8 +198,12 @@ class StageGridSearchCV(Search, GridSearchCV):
     def _count_levels(self) -> dict[str, int]:
         """Return the number of levels of each dimension."""
         dimensions = self.space.dimensions
-        requested = self._find_requested()
-        n_levels = dict.fromkeys(dimensions, 1) | requested
+        listed = self._find_listed()
+        # In the first stage this is an error.
+        if not self.is_first_stage and self.least_n_iter > self._budget:
+            listed = {}
+        requested = self._find_requested() | listed
+        n_levels = self._fix_levels(listed)
         growing = []
 
         def refine(names, n):

@@ -39,7 +39,10 @@ ANY_N_JOBS = {
 }
 
 # A grid of few candidates holds most hyperparameters, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*some of which are left out:UserWarning"),
+]
 
 
 def score(estimator, X, y):
