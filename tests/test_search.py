@@ -51,10 +51,7 @@ LINEAR = {
 }
 
 # A grid of few candidates holds most hyperparameters, and says so.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*some of which are left out:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning")
 C = {"C": loguniform(1e-3, 10)}
 
 

@@ -16,6 +16,9 @@ from sklearn_iis._sklearn_compat import Interval
 from sklearn_iis.searches._base import Evaluator, Search
 from sklearn_iis.space import Candidate, Continuous, Discrete, distinct
 
+# Of a larger grid is not counted how many candidates a constraint allows.
+MAX_COUNTED = 10_000
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageGridSearchCV(Search, GridSearchCV):
@@ -94,15 +97,17 @@ class StageGridSearchCV(Search, GridSearchCV):
     def check_budget(self) -> None:
         """Raise an error if the settings are wrong, or the grid exceeds `n_iter`."""
         super().check_budget()
-        if self.is_first_stage and self.least_n_iter > self._budget:
-            names = [*self._find_listed()] or [*self._find_requested()]
+        n_candidates = self._count(self.param_grid)
+        if self.is_first_stage:
+            n_candidates = max(n_candidates, self.least_n_iter)
+        listed = [*self._find_listed()]
+        if self.is_first_stage and listed and n_candidates > self._budget:
             raise ValueError(
-                f"a grid with all values of {names} has {self.least_n_iter} "
-                f"candidates, and the budget is n_iter={self.n_iter}: set "
-                f"n_iter={self.least_n_iter} or more (of several stages, for the first "
-                "one), or have n_levels in search_params say how many values to try"
+                f"a grid with all values of {listed} has {n_candidates} candidates, "
+                f"with the initial ones, and the budget is n_iter={self.n_iter}: set "
+                f"n_iter={n_candidates} or more (of several stages, for the first one),"
+                " or have n_levels in search_params say how many values to try"
             )
-        n_candidates = _size(self.param_grid)
         if self.n_levels is not None and n_candidates > self._budget:
             raise ValueError(
                 f"n_levels={self.n_levels!r} makes a grid of {n_candidates} candidates "
@@ -120,8 +125,8 @@ class StageGridSearchCV(Search, GridSearchCV):
             )
         if thinned := self._find_thinned():
             warnings.warn(
-                f"n_iter={self.n_iter} does not allow for all values of the lists "
-                f"{thinned}, some of which are left out: raise it to try them all",
+                f"n_iter={self.n_iter} leaves out some values of the lists {thinned}, "
+                "which are not searched: raise it to try them all",
                 stacklevel=3,
             )
         n_levels = self._count_levels()
@@ -129,7 +134,7 @@ class StageGridSearchCV(Search, GridSearchCV):
         initial = distinct(map(self.space.active, self.initial_candidates or []))
         on_grid = self._find_on_grid(initial, n_levels)
         # Where the grid takes the budget, the last ones that are not on it go.
-        n_others = self._budget - _size(grids)
+        n_others = self._budget - self._count(grids)
         others = [codes for codes in initial if codes not in on_grid][:n_others]
         first = [codes for codes in initial if codes in on_grid or codes in others]
         evaluate(chain(first, ParameterGrid(grids)))
@@ -233,7 +238,18 @@ class StageGridSearchCV(Search, GridSearchCV):
         """Return the size of a grid, with the initial candidates that are not on it."""
         initial = distinct(map(self.space.active, self.initial_candidates or []))
         n_on_grid = len(self._find_on_grid(initial, n_levels))
-        return _size(self._make_grids(n_levels)) + len(initial) - n_on_grid
+        return self._count(self._make_grids(n_levels)) + len(initial) - n_on_grid
+
+    def _count(self, grids: list[dict[str, Sequence[float]]]) -> int:
+        """Return how many candidates of grids are allowed; if many, how many there are.
+
+        Without a constraint they are not made for it.
+        """
+        n_points = sum(math.prod(map(len, grid.values())) for grid in grids)
+        if self.space.constraint is None or n_points > MAX_COUNTED:
+            return n_points
+        points = map(self.space.active, ParameterGrid(grids))
+        return sum(map(self.space.allows, points))
 
     def _find_on_grid(
         self, candidates: list[Candidate], n_levels: dict[str, int]
@@ -327,8 +343,3 @@ def _n_levels(dimension: Continuous | Discrete, n: int) -> int:
         return n
     n_values = int(dimension.n_levels)
     return min(n, n_values) if dimension.ordered else n_values
-
-
-def _size(grids: list[dict[str, Sequence[float]]]) -> int:
-    """Return the number of candidates; they are not made for it."""
-    return sum(math.prod(map(len, grid.values())) for grid in grids)

@@ -39,10 +39,7 @@ ANY_N_JOBS = {
 }
 
 # A grid of few candidates holds most hyperparameters, and says so.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*some of which are left out:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning")
 
 
 def score(estimator, X, y):
