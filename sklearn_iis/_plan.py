@@ -639,6 +639,11 @@ def _check_sizes(given, size_param, estimator):
     if not sizes:
         raise ValueError("sizes is empty: name one size a stage, or None")
     sides = [size if isinstance(size, tuple) else (size, size) for size in sizes]
+    if not all(isinstance(side, Real) for size in sides for side in size):
+        raise ValueError(
+            f"sizes must be numbers, or pairs (height, width) of numbers, got {sizes}: "
+            "instead of None name the size that the images have, or None for all sizes"
+        )
     for before, after in pairwise(sides):
         if any(b > a for b, a in zip(before, after, strict=True)):
             raise ValueError(

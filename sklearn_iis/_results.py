@@ -25,7 +25,7 @@ def make_results(
     names = dict.fromkeys(name for row in rows for name in row.columns)
     columns = {name: [row.columns.get(name, np.nan) for row in rows] for name in names}
     with warnings.catch_warnings():
-        # The column `error` says which and why.
+        # They are told once the stage has ended.
         warnings.filterwarnings("ignore", "One or more of the", UserWarning)
         results = BaseSearchCV._format_results(
             search, params, rows[0].n_splits, _list_evaluations(rows), columns
@@ -176,7 +176,39 @@ def metric_names(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def report_failures(errors: Iterable[str | None], where: str) -> None:
+def report_stage(results: dict[str, Any], where: str, rows: Any = None) -> None:
+    """Warn of what failed in a stage; raise an error if all candidates did.
+
+    Parameters
+    ----------
+    results : dict of str to ndarray or list
+        The `cv_results_`.
+
+    where : str
+        The name of the stage.
+
+    rows : ndarray of bool, default=None
+        The rows of the stage; None means all.
+    """
+    errors = results["error"] if rows is None else results["error"][rows]
+    _report_failures(errors, where)
+    is_fine = results["error"] == None  # noqa: E711
+    if rows is not None:
+        is_fine &= rows
+    for name, scores in results.items():
+        if name.startswith(("mean_test_", "mean_train_")):
+            n_missing = np.count_nonzero(~np.isfinite(scores[is_fine]))
+            if n_missing:
+                kind, metric = name.removeprefix("mean_").split("_", 1)
+                warnings.warn(
+                    f"the {kind} score {metric!r} of {n_missing} of {is_fine.sum()} "
+                    f"candidates is not finite ({where}), see {name!r} in cv_results_",
+                    UserWarning,
+                    stacklevel=3,
+                )
+
+
+def _report_failures(errors: Iterable[str | None], where: str) -> None:
     """Warn of the candidates that failed; raise an error if all did."""
     errors = list(errors)
     failed = [error for error in errors if error is not None]
@@ -191,7 +223,7 @@ def report_failures(errors: Iterable[str | None], where: str) -> None:
         last_line = failed[0].rstrip().rpartition("\n")[2]
         error = TypeError if last_line.startswith("TypeError") else ValueError
         raise error(f"Every candidate failed: {message}")
-    warnings.warn(message, FitFailedWarning, stacklevel=3)
+    warnings.warn(message, FitFailedWarning, stacklevel=4)
 
 
 def _rank_all(results):

@@ -20,7 +20,7 @@ import sklearn_iis
 from sklearn_iis._files import claimed, remove_directory, workspace
 from sklearn_iis._plan import FitCall, Stage, StagePlan, plan_sizes, split_budget
 from sklearn_iis._resize import ImageResizer
-from sklearn_iis._results import combine_results, metric_names, report_failures
+from sklearn_iis._results import combine_results, metric_names, report_stage
 from sklearn_iis._sklearn_compat import (
     BaseSearchCV,
     HasMethods,
@@ -28,6 +28,7 @@ from sklearn_iis._sklearn_compat import (
     StrOptions,
     fit_context,
     is_routing_enabled,
+    score_best,
 )
 from sklearn_iis.execution._averaging import (
     BestEstimators,
@@ -50,7 +51,7 @@ from sklearn_iis.execution._record import Row
 from sklearn_iis.searches import SEARCHES, Sampler, Search, get_search
 from sklearn_iis.searches._adapter import ForeignStage, check_adaptable, takes_callbacks
 from sklearn_iis.searches._base import exhaust
-from sklearn_iis.space import Candidate, SearchSpace, distinct
+from sklearn_iis.space import Candidate, SearchSpace, distinct, fill_candidates
 from sklearn_iis.storage import (
     StorageParam,
     describe,
@@ -129,8 +130,10 @@ class IISSearchCV(BaseSearchCV):
         Number of candidates of each stage, or of all; then it is split in proportions
         like 3:2:1, and like 9:3:1 for "ladder". None means as many as there is time
         for, and needs a `timeout`; a grid and Hyperband need a number. "auto" means
-        None if there is a `timeout` and the search allows for it, and otherwise 60. A
-        grid may have fewer; Hyperband evaluates many more, most of them with few
+        None if there is a `timeout` and the search allows for it, and otherwise 60, or
+        as many as the first stage of a grid needs for all values of lists. A grid may
+        have fewer; if `n_iter` does not allow for all values of lists in the first
+        stage, it is an error. Hyperband evaluates many more, most of them with few
         epochs, for the cost of so many with all.
 
     search : {"random", "grid", "bayes", "tpe", "cmaes", "smac", "genetic", "swarm", \
@@ -156,6 +159,21 @@ class IISSearchCV(BaseSearchCV):
         `{"population_size": 20}` for "genetic", `{"resource":
         "trees__n_estimators"}` for "hyperband", and `{"verbose": 1}` for what the
         search itself has to tell.
+
+    initial_candidates : list of dict of str to object, default=None
+        Candidates to begin with, such as `[{"C": 1.0}, {"C": 10.0, "gamma": 0.1}]`,
+        in the units of the estimator's parameters. They are evaluated first, and are
+        part of the budget of the first stage. What one does not name is drawn from the
+        space. A callable `search` is given them in codes; it is told if it evaluates
+        others.
+
+    constraint : callable, default=None
+        Says for the hyperparameters of a candidate, a dict without those of the stage
+        such as its size, whether it is allowed: True or False, and the same each time.
+        Such as `lambda params: params["min_samples_leaf"] < params["max_leaf_nodes"]`;
+        of a list of spaces each candidate has its own. What is not allowed is not
+        trained, costs nothing of the budget, and ranks last for a search that learns.
+        Only a search of others, as a callable returns it, cannot have one.
 
     size_param : str, default=None
         The parameter of the estimator that `sizes` are values of. None means the
@@ -449,6 +467,8 @@ class IISSearchCV(BaseSearchCV):
     n_iter: Any = "auto"
     search: Any = "random"
     search_params: dict[str, Any] | None = None
+    initial_candidates: Any = None
+    constraint: Any = None
     size_param: str | None = None
     keep: float = 0.25
     margin: float = 0.1
@@ -489,6 +509,8 @@ class IISSearchCV(BaseSearchCV):
         "search": [StrOptions(set(SEARCHES)), callable],
         "pre_dispatch": [Integral, str, None],
         "search_params": [dict, None],
+        "initial_candidates": [list, tuple, None],
+        "constraint": [callable, None],
         "size_param": [str, None],
         "keep": [Interval(Real, 0, 1, closed="right")],
         "margin": [Interval(Real, 0, 1, closed="both")],
@@ -564,10 +586,34 @@ class IISSearchCV(BaseSearchCV):
                 self._finish(run)
         return self
 
+    def score(self, X, y=None, **params):
+        """Return the score of the best candidate, by the metric that guides the search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or sequence of length n_samples
+            What the estimator takes.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets.
+
+        **params : dict of str to object
+            Parameters for the scorer.
+
+        Returns
+        -------
+        score : float
+            By the only metric. Of several, by the one that `refit` names; if that is a
+            callable, by the first one.
+        """
+        return score_best(self, X, y, params)
+
     def _check_call(self, call):
         """Return space and stages of a call; raise an error if something is wrong."""
         space = self._make_space()
-        plan = self._plan_stages(space, call.X)
+        # Wrong ones are an error at once, whatever is drawn for what they lack.
+        initial = self._fill_initial(space, 0)
+        plan = self._plan_stages(space, call.X, initial)
         self._check_averaging(call)
         if self.inherit_weights:
             check_heirs(clone(self.estimator).set_params(**plan.fixed[0]))
@@ -675,7 +721,7 @@ class IISSearchCV(BaseSearchCV):
                     break
                 self._check_metrics()
                 rows = np.isin(self.cv_results_["stage"], stages)
-                report_failures(self.cv_results_["error"][rows], run.plan.name(*stages))
+                report_stage(self.cv_results_, run.plan.name(*stages), rows)
                 if stages[-1] < run.plan.n_stages - 1:
                     space, promoted = self._promote(space, self.stages_[-1].cv_results_)
                     yield
@@ -725,7 +771,8 @@ class IISSearchCV(BaseSearchCV):
                 if is_own:
                     yield from search.run_stage(to_run)
                 else:
-                    ForeignStage(search, to_run).run()
+                    first = run.initial if stages[0] == 0 else []
+                    ForeignStage(search, to_run).run(first)
             finally:
                 # Also what was evaluated before an interrupt.
                 self._add_results(run, search, space, promoted)
@@ -813,7 +860,11 @@ class IISSearchCV(BaseSearchCV):
 
     def _begin_step(self, run, stages, space, promoted, random_state):
         """Return the search of stages, and what records its evaluations."""
+        if run.studies is not None:
+            random_state = run.studies.keep_random_state(stages[0], random_state)
         initial = distinct(map(space.active, promoted))
+        if stages[0] == 0:
+            initial = run.initial = self._fill_initial(space, random_state)
         search = self._make_search(
             space,
             run.plan,
@@ -826,7 +877,7 @@ class IISSearchCV(BaseSearchCV):
         recorder, known, search.random_state = run.studies.begin_stages(
             stages,
             space,
-            promoted=promoted,
+            promoted=initial,
             random_state=random_state,
             is_deterministic=getattr(search, "is_deterministic", True),
         )
@@ -904,6 +955,11 @@ class IISSearchCV(BaseSearchCV):
         """Return what the candidates depend on, besides sizes and budgets."""
         names = ["search", "size_param", "keep", "margin", "floor", "n_promoted"]
         names += ["size_dependent", "pruner"]
+        names += [
+            name
+            for name in ("initial_candidates", "constraint")
+            if getattr(self, name) is not None
+        ]
         if isinstance(self.random_state, Integral):
             names.append("random_state")
         guide = self.refit if isinstance(self.refit, str) else None
@@ -924,6 +980,8 @@ class IISSearchCV(BaseSearchCV):
             else SearchSpace(self.space)
         )
         space.check_names(self.estimator)
+        if self.constraint is not None:
+            space = space.constrain(self.constraint)
         if unknown := set(self._find_size_dependent(space)) - set(space.names):
             raise ValueError(
                 f"size_dependent names {sorted(unknown)}, but the hyperparameters are "
@@ -931,7 +989,12 @@ class IISSearchCV(BaseSearchCV):
             )
         return space
 
-    def _plan_stages(self, space, X):
+    def _fill_initial(self, space, random_state):
+        """Return the user's candidates in codes, with what is missing drawn."""
+        rng = np.random.RandomState([random_state, 1])  # not what the search draws
+        return fill_candidates(space, self.initial_candidates, rng)
+
+    def _plan_stages(self, space, X, initial):
         """Return the plan of the stages; raise an error if a budget is too small."""
         size_param, sizes, params = plan_sizes(
             self.estimator,
@@ -944,16 +1007,22 @@ class IISSearchCV(BaseSearchCV):
         make_search = get_search(self.search)
         crosses = getattr(make_search, "crosses_stages", False)
         factor = self._find_factor() if crosses else None
-        n_iter = self._default_n_iter(make_search)
+        n_iter = self._default_n_iter(make_search, space, len(sizes), initial)
         budgets = split_budget(n_iter, len(sizes), factor)
         if None in budgets and self.timeout is None:
             raise ValueError(
                 f"n_iter={self.n_iter!r} means as many candidates as there is time "
                 "for: set a timeout, or a number of candidates"
             )
+        if budgets[0] is not None and len(initial) > budgets[0]:
+            raise ValueError(
+                f"initial_candidates has {len(initial)} candidates, and the budget of "
+                f"the first stage is {budgets[0]}: raise n_iter={self.n_iter!r}"
+            )
         plan = StagePlan(size_param, sizes, budgets, params, crosses)
         for stages in plan.steps:
-            self._make_search(space, plan, stages)
+            first = initial if stages[0] == 0 else []
+            self._make_search(space, plan, stages, initial_candidates=first)
         return plan
 
     def _find_factor(self):
@@ -962,10 +1031,18 @@ class IISSearchCV(BaseSearchCV):
         # The search tells of another one that it is wrong.
         return factor if isinstance(factor, Integral) and factor > 1 else 3
 
-    def _default_n_iter(self, make_search):
+    def _default_n_iter(self, make_search, space, n_stages, initial):
         """Return the number of candidates; None for as many as there is time for."""
         if not isinstance(self.n_iter, str):
             return self.n_iter
+        if hasattr(make_search, "least_n_iter"):
+            params = self.search_params or {}
+            search = make_search(
+                self.estimator, space, n_iter=1, initial_candidates=initial, **params
+            )
+            # The first stage has a share of n_stages / (1 + ... + n_stages).
+            least = math.ceil(search.least_n_iter * (n_stages + 1) / 2)
+            return max(least, DEFAULT_N_ITER)
         is_unlimited = getattr(make_search, "is_unlimited", False) or (
             isinstance(self.search, type) and issubclass(self.search, Sampler)
         )
@@ -995,6 +1072,7 @@ class IISSearchCV(BaseSearchCV):
         )
         if isinstance(search, Search):
             search.fixed_params = plan.fixed[stages[0]]
+            search.is_first_stage = stages[0] == 0
             search.check_budget()
             if self.inherit_weights and not search.can_inherit:
                 raise ValueError(
@@ -1004,6 +1082,12 @@ class IISSearchCV(BaseSearchCV):
                 )
         else:
             check_adaptable(search)
+            if space.constraint is not None:
+                raise ValueError(
+                    f"a constraint does not go with {type(search).__name__}, which "
+                    "proposes candidates by itself: use a search by its name, or a "
+                    "Sampler"
+                )
             if plan.budgets[stages[0]] is None:
                 raise ValueError(
                     f"{type(search).__name__} needs a number of candidates, n_iter: "
@@ -1039,7 +1123,8 @@ class IISSearchCV(BaseSearchCV):
             # Another candidate would have other weights.
             promoted = [codes for codes in best if narrowed.project(codes) == codes]
         else:
-            promoted = distinct(narrowed.project(codes) for codes in best)
+            moved = distinct(narrowed.project(codes) for codes in best)
+            promoted = [codes for codes in moved if narrowed.allows(codes)]
         return narrowed, promoted[: self.n_promoted]
 
     def _find_size_dependent(self, space):
@@ -1080,6 +1165,8 @@ class Run:
     # Seconds of the fits of each stage.
     fit_times: dict[int, list[float]] = field(default_factory=dict)
     promoted: list[list[Candidate]] = field(default_factory=list)
+    # The user's candidates, complete.
+    initial: list[Candidate] = field(default_factory=list)
 
     @cached_property
     def heirs(self) -> Heirs:

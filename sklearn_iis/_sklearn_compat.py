@@ -47,6 +47,7 @@ __all__ = [
     "is_routing_enabled",
     "list_scorers",
     "make_evaluation_context",
+    "score_best",
     "select_params",
     "split_safely",
     "take_samples",
@@ -101,3 +102,16 @@ def without_callbacks(estimator):
         yield
     finally:
         own.update(taken)
+
+
+def score_best(search, X, y, params):
+    """Return the score of a fitted search, by the metric that guides it.
+
+    scikit-learn takes a callable `refit` for the name of a metric, and raises a
+    KeyError of it.
+    """
+    if callable(search.refit) and getattr(search, "multimetric_", False):
+        guide = next(key for key in search.cv_results_ if key.startswith("mean_test_"))
+        search = copy(search)
+        search.refit = guide.removeprefix("mean_test_")
+    return BaseSearchCV.score(search, X, y, **params)

@@ -49,7 +49,7 @@ SPLITS = [
 
 SETTINGS = {
     "random": {},
-    "grid": {},
+    "grid": {"n_iter": (9, 3)},
     # The same candidates for any n_jobs.
     "bayes": {"search_params": {"n_points": 2}},
     "tpe": {"search_params": {"n_points": 2}},

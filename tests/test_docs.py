@@ -22,6 +22,7 @@ def test_blocks_are_found_with_their_lines():
 DOCUMENTS = (
     "README.md",
     "doc/images.md",
+    "doc/asking.md",
     "doc/pretrained.md",
     "doc/stages.md",
     "doc/storage.md",

@@ -1,9 +1,11 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import RandomizedSearchCV
 
-from sklearn_iis import IISSearchCV
+from sklearn_iis import IISSearchCV, SearchSpace
 from sklearn_iis._results import (
     compare_rows,
     compare_scores,
@@ -12,6 +14,7 @@ from sklearn_iis._results import (
     rank,
 )
 from sklearn_iis.execution._record import Record, Row
+from sklearn_iis.searches import StageRandomizedSearchCV
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
 
@@ -150,6 +153,56 @@ def test_what_failed_is_not_the_best_with_any_score():
         search.fit(X, y)
     assert search.best_params_ == {"rate": 1e-1}
     assert search.cv_results_["mean_test_score"].max() == 100
+
+
+class Undefined(FormulaClassifier):
+    """Has no score on more than ten samples, as on training data."""
+
+    def score(self, X, y):
+        return np.nan if len(X) > 10 and self.degree > 2 else super().score(X, y)
+
+
+def test_scores_that_are_not_finite_are_told():
+    """scikit-learn tells of them too; of what failed there is a warning already."""
+    cv = [(np.arange(15), np.arange(15, 20))]
+    search = IISSearchCV(
+        Undefined(fails_below=1e-2),
+        {"degree": [1, 2, 3], "rate": [1e-3, 1e-1]},
+        n_iter=6,
+        cv=cv,
+        return_train_score=True,
+        random_state=0,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(X, y)
+    (message,) = (str(w.message) for w in caught if "not finite" in str(w.message))
+    assert "the train score 'score' of 1 of 3 candidates is not finite" in message
+    with pytest.warns(UserWarning, match="train score 'score' of 1 of 3"):
+        StageRandomizedSearchCV(
+            Undefined(),
+            SearchSpace({"degree": [1, 2, 3]}),
+            n_iter=3,
+            cv=cv,
+            return_train_score=True,
+            random_state=0,
+        ).fit(X, y)
+
+
+def test_a_metric_that_guides_nothing_and_is_not_finite_is_told():
+    search = IISSearchCV(
+        FormulaClassifier(),
+        {"degree": [1, 2, 3]},
+        n_iter=3,
+        cv=2,
+        scoring=lambda estimator, X, y: {"a": 1.0, "b": np.log(estimator.degree - 4)},
+        refit="a",
+    )
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.warns(UserWarning, match="test score 'b' of 3 of 3 candidates is not"),
+    ):
+        search.fit(X, y)
 
 
 def test_metric_names():

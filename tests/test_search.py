@@ -59,7 +59,9 @@ C = {"C": loguniform(1e-3, 10)}
 
 
 def make_search(estimator=None, space=SPACE, **params):
-    params = {"n_iter": 12, "cv": 2, "random_state": 0} | params
+    # A grid has a candidate for each combination of the lists.
+    n_iter = 18 if params.get("search") == "grid" else 12
+    params = {"n_iter": n_iter, "cv": 2, "random_state": 0} | params
     return IISSearchCV(estimator or FormulaClassifier(), space, **params)
 
 
@@ -316,6 +318,34 @@ def test_several_metrics(name):
     assert search.score(X, y) == -rates.min()
 
 
+@pytest.mark.parametrize("kind", ["search", "stage"])
+def test_score_after_a_callable_refit_is_that_of_the_guiding_metric(kind):
+    """scikit-learn raises a KeyError of the callable."""
+    scoring = {"low": lambda e, X, y: -e.degree, "high": lambda e, X, y: e.degree}
+    settings = {
+        "n_iter": 7,
+        "cv": 2,
+        "random_state": 0,
+        "scoring": scoring,
+        "refit": lambda results: results["rank_test_high"].argmin(),
+    }
+    space = {"degree": [1, 2, 3, 4, 5, 6, 7]}
+    search = (
+        IISSearchCV(FormulaClassifier(), space, **settings)
+        if kind == "search"
+        else StageRandomizedSearchCV(
+            FormulaClassifier(), SearchSpace(space), **settings
+        )
+    )
+    assert search.fit(X, y).score(X, y) == -7
+    # A single metric, which may have a callable refit as well.
+    search.set_params(
+        scoring=scoring["high"],
+        refit=lambda results: results["rank_test_score"].argmax(),
+    )
+    assert search.fit(X, y).score(X, y) == 1
+
+
 def test_the_metric_named_by_refit_guides():
     scoring = {"low": lambda e, X, y: -e.degree, "high": lambda e, X, y: e.degree}
     for refit, expected in (("low", 1), ("high", 7), (False, 1)):
@@ -332,7 +362,8 @@ def test_a_callable_that_returns_several_metrics(name):
             raise RuntimeError("too high")
         return {"degree": estimator.degree, "rate": -estimator.rate}
 
-    search = make_search(search=name, scoring=scoring, refit="rate", n_iter=20)
+    n_iter = 60 if name == "grid" else 20
+    search = make_search(search=name, scoring=scoring, refit="rate", n_iter=n_iter)
     with pytest.warns(FitFailedWarning, match="too high"):
         search.fit(X, y)
     assert search.best_params_["degree"] <= 3
@@ -370,7 +401,11 @@ def test_a_metric_that_does_not_guide_may_fail():
 
     scoring = {"broken": broken, "degree": lambda e, X, y: e.degree}
     search = make_staged(scoring=scoring, refit="degree", n_iter=(8, 2, 2))
-    with pytest.warns(UserWarning, match=r"'broken' failed(.|\n)*RuntimeError: broken"):
+    with (
+        pytest.warns(UserWarning, match=r"'broken' failed(.|\n)*RuntimeError: broken"),
+        pytest.warns(UserWarning, match="'broken' of 8 of 8 candidates is not finite"),
+        pytest.warns(UserWarning, match="'broken' of 2 of 2 candidates is not finite"),
+    ):
         search.fit(X, y)
     assert np.isnan(search.cv_results_["mean_test_broken"]).all()
     assert (search.cv_results_["error"] == None).all()  # noqa: E711
@@ -980,6 +1015,9 @@ def test_progress_bar_of_scikit_learn(capsys, monkeypatch, n_jobs, depth):
         ({"n_iter": (2, 2, 0)}, ValueError, "must give each of 3 stages"),
         ({"sizes": ()}, ValueError, "sizes is empty"),
         ({"sizes": (4, 2, 1)}, ValueError, r"must not decrease .* \[4, 2, 1\]"),
+        ({"sizes": (1, None)}, ValueError, r"sizes must be numbers.* \[1, None\]"),
+        ({"sizes": (None,)}, ValueError, r"sizes must be numbers, .* got \[None\]"),
+        ({"sizes": ((2, 3), (4, None))}, ValueError, "sizes must be numbers, or pairs"),
         ({"sizes": ((2, 9), (4, 8))}, ValueError, "sizes must not decrease"),
         (
             {"size_dependent": ["degrees"]},

@@ -1,5 +1,7 @@
 """Searches of others as stages: any BaseSearchCV whose loop is its `_run_search`."""
 
+import warnings
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -8,6 +10,7 @@ from sklearn_iis._results import make_results
 from sklearn_iis._sklearn_compat import BaseSearchCV
 from sklearn_iis.execution._record import Row
 from sklearn_iis.searches._base import setting_results
+from sklearn_iis.space import Candidate
 
 # What can be chosen instead of searches that override `fit`.
 INSTEAD = {
@@ -39,8 +42,14 @@ class ForeignStage:
         self.scheduler = stage.make_scheduler(stage.pre_dispatch or "n_jobs")
         self._proposed: list[dict[str, Any]] = []
 
-    def run(self) -> None:
+    def run(self, initial: Sequence[Candidate] = ()) -> None:
         """Run the search, and set its results, whatever ends it.
+
+        Parameters
+        ----------
+        initial : sequence of dict, default=()
+            The user's candidates, in codes, which the search was given. It is told if
+            some of them were not evaluated.
 
         Raises
         ------
@@ -55,6 +64,14 @@ class ForeignStage:
             context["callback_ctx"] = self.stage.callback_ctx
         with setting_results(search, self.stage, self.scheduler):
             search._run_search(self.evaluate, **context)
+            evaluated = [row.codes for row in self.scheduler.rows]
+            if n_missing := sum(codes not in evaluated for codes in initial):
+                warnings.warn(
+                    f"{type(search).__name__} has not evaluated {n_missing} of "
+                    f"{len(initial)} initial_candidates, which the callable that "
+                    "returned it was given",
+                    stacklevel=2,
+                )
 
     def evaluate(
         self, candidate_params, cv=None, more_results=None, callback_ctx=None

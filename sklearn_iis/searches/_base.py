@@ -18,8 +18,13 @@ from sklearn.utils import check_random_state
 
 from sklearn_iis._files import workspace
 from sklearn_iis._plan import FitCall, Stage
-from sklearn_iis._results import make_results, metric_names, report_failures
-from sklearn_iis._sklearn_compat import BaseSearchCV, Interval, fit_context
+from sklearn_iis._results import make_results, metric_names, report_stage
+from sklearn_iis._sklearn_compat import (
+    BaseSearchCV,
+    Interval,
+    fit_context,
+    score_best,
+)
 from sklearn_iis.execution._checkpoints import Checkpoints
 from sklearn_iis.execution._deadline import DeadlineReached, NothingFinishedError
 from sklearn_iis.execution._executors import running_executor
@@ -31,7 +36,8 @@ from sklearn_iis.space import Candidate, SearchSpace, as_key, distinct
 # Floating-point tolerance of the budget.
 ROUNDING = 1e-9
 
-# How many proposals in a row may be repeats before a candidate is drawn at random.
+# How many proposals in a row may be repeats, or ruled out by a constraint, before a
+# candidate is drawn at random.
 PATIENCE = 3
 
 
@@ -94,7 +100,8 @@ class Sampler(ABC):
             Its active codes. It may be one that was not asked for.
 
         score : float
-            The mean of the scores on all splits; NaN if it failed.
+            The mean of the scores on all splits; NaN if it failed, or if the constraint
+            of the space does not allow it, so that it is not evaluated.
         """
 
     def expect(self, candidate: Candidate) -> None:  # noqa: B027
@@ -190,6 +197,9 @@ class Search(BaseSearchCV):
     # Parameters that all candidates of a stage share, such as the size.
     fixed_params: ClassVar[dict[str, Any]] = {}
 
+    # Whether it is the first stage of several, or the only one, of a search in stages.
+    is_first_stage: ClassVar[bool] = False
+
     @property
     def is_asynchronous(self) -> bool:
         """Whether it proposes a candidate whenever a worker is free."""
@@ -272,9 +282,31 @@ class Search(BaseSearchCV):
             ) as context:
                 job = call.make_job(self.space, checkpoints=Checkpoints(directory))
                 exhaust(self.run_stage(Stage(job, executor, directory, context)))
-        report_failures(self.cv_results_["error"], type(self).__name__)
+        report_stage(self.cv_results_, type(self).__name__)
         call.finish()
         return self
+
+    def score(self, X, y=None, **params):
+        """Return the score of the best candidate, by the metric that guides the search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or sequence of length n_samples
+            What the estimator takes.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets.
+
+        **params : dict of str to object
+            Parameters for the scorer.
+
+        Returns
+        -------
+        score : float
+            By the only metric. Of several, by the one that `refit` names; if that is a
+            callable, by the first one.
+        """
+        return score_best(self, X, y, params)
 
     def iterate(
         self, evaluate: "Evaluator", random_state: np.random.RandomState
@@ -440,7 +472,7 @@ class Evaluator:
         cost: float = 1,
         **columns: Any,
     ) -> np.ndarray:
-        """Evaluate those of the candidates that were not evaluated before.
+        """Evaluate those of the candidates that are allowed, and new.
 
         Parameters
         ----------
@@ -463,13 +495,14 @@ class Evaluator:
         Returns
         -------
         scores : ndarray of shape (n_candidates,)
-            The scores; NaN for what failed, or was beyond the budget.
+            The scores; NaN for what failed, was beyond the budget, or is ruled out by
+            the constraint of the space, which costs nothing.
         """
         keys = []
         for codes in candidates:
             codes = self.search.space.active(codes)
             keys.append(as_key(codes | (params or {})))
-            if keys[-1] in self._rows:
+            if keys[-1] in self._rows or not self.search.space.allows(codes):
                 self.scheduler.take()  # an iterator may repeat itself for ever
                 continue
             if self.remaining + ROUNDING >= cost:
@@ -531,21 +564,29 @@ class Evaluator:
         Returns
         -------
         scores : list of float or None
-            The scores that are known by then, NaN for what failed; None for what is
-            under way, or beyond the budget.
+            The scores that are known by then, NaN for what failed or is not allowed by
+            the constraint of the space; None for what is under way, or beyond the
+            budget.
         """
         keys = []
+        excluded = set()
         for codes in candidates:
             codes = self.search.space.active(codes)
             keys.append(as_key(codes))
+            if not self.search.space.allows(codes):
+                excluded.add(keys[-1])
+                continue
             if keys[-1] not in self._rows and self.remaining + ROUNDING >= 1:
                 self.scheduler.wait_for_room()
                 self._submit(codes)
         self.scheduler.wait_for_room()
-        rows = [self._rows.get(key) for key in keys]
-        return [
-            row.score if row is not None and row.is_complete else None for row in rows
-        ]
+        rows = {key: self._rows.get(key) for key in keys}
+        scores = {
+            key: row.score if row is not None and row.is_complete else None
+            for key, row in rows.items()
+        }
+        scores |= dict.fromkeys(excluded, math.nan)
+        return [scores[key] for key in keys]
 
     def forget(self, candidates: Iterable[Candidate]) -> None:
         """Drop the checkpoints of candidates."""
@@ -584,9 +625,9 @@ class Stream:
         self.evaluate = evaluate
         self.sampler = sampler
         space = evaluate.search.space
-        self.active = space.active
-        initial = evaluate.search.initial_candidates or []
-        self.initial = deque(distinct(map(space.active, initial)))
+        self.space = space
+        initial = map(space.active, evaluate.search.initial_candidates or [])
+        self.initial = deque(filter(space.allows, distinct(initial)))
         # Most of them are not needed, and must not change what is proposed.
         self.spare = space.draw(
             random_state=deepcopy(random_state), exclude=evaluate.candidates
@@ -607,11 +648,13 @@ class Stream:
             proposal = self.sampler.ask()
             if proposal is None:
                 break
-            codes = self.active(proposal)
+            codes = self.space.active(proposal)
             row = self.evaluate.find(codes)
-            if row is None:
+            if row is None and self.space.allows(codes):
                 return codes
-            if row.is_complete:
+            if row is None:
+                self.sampler.tell(codes, math.nan)
+            elif row.is_complete:
                 self.tell(row)
         new = (codes for codes in self.spare if self.evaluate.find(codes) is None)
         codes = next(new, None)

@@ -127,7 +127,8 @@ class StageGASearchCV(Search):
 
         def evaluate_generation(candidates):
             nonlocal n_idle
-            keys = {as_key(self.space.active(codes)) for codes in candidates}
+            active = filter(self.space.allows, map(self.space.active, candidates))
+            keys = set(map(as_key, active))
             n_idle = n_idle + 1 if keys <= seen else 0
             seen.update(keys)
             if n_idle > PATIENCE:
@@ -156,6 +157,15 @@ class StageGASearchCV(Search):
         return max(4, math.isqrt(self.n_iter) // 2, min(n_workers, self.n_iter // 2))
 
     def _make_search(self, n_workers, random_state):
+        n_survivors = self._find_population_size(n_workers)
+        first = [*(self.initial_candidates or [])]
+        if self.space.constraint is not None:
+            # Genes by themselves know nothing of it.
+            first += self.space.sample(
+                max(n_survivors - len(first), 0),
+                random_state=random_state,
+                exclude=map(self.space.active, first),
+            )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*only one parameter", UserWarning)
             return _PopulationGASearchCV(
@@ -165,7 +175,7 @@ class StageGASearchCV(Search):
                     name: _Gene(dimension, random_state)
                     for name, dimension in self.space.dimensions.items()
                 },
-                population_size=self._find_population_size(n_workers),
+                population_size=n_survivors,
                 generations=sys.maxsize,
                 crossover_probability=self.crossover_probability,
                 mutation_probability=self.mutation_probability,
@@ -174,10 +184,7 @@ class StageGASearchCV(Search):
                 algorithm=self.algorithm,
                 refit=False,
                 verbose=False,
-                warm_start_configs=[
-                    self.space.complete(codes)
-                    for codes in self.initial_candidates or []
-                ],
+                warm_start_configs=[self.space.complete(codes) for codes in first],
             )
 
     def _keeps_best(self) -> bool:

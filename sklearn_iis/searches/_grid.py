@@ -16,6 +16,9 @@ from sklearn_iis._sklearn_compat import Interval
 from sklearn_iis.searches._base import Evaluator, Search
 from sklearn_iis.space import Candidate, Continuous, Discrete, distinct
 
+# Of a larger grid is not counted how many candidates a constraint allows.
+MAX_COUNTED = 10_000
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageGridSearchCV(Search, GridSearchCV):
@@ -25,10 +28,9 @@ class StageGridSearchCV(Search, GridSearchCV):
     it has.
 
     The levels of an ordered hyperparameter are the middles of as many equal cells of
-    its range, in codes, so that no value is further than half a cell from a level. To
-    search certain values, give them as a list. Unordered hyperparameters have all their
-    values as levels. Candidates are not multiplied by the levels of hyperparameters
-    that do not exist for them, such as layers beyond their depth.
+    its range, in codes, so that no value is further than half a cell from a level. All
+    values of a list are levels. Candidates are not multiplied by the levels of
+    hyperparameters that do not exist for them, such as layers beyond their depth.
 
     Parameters
     ----------
@@ -40,11 +42,13 @@ class StageGridSearchCV(Search, GridSearchCV):
     n_levels : int or dict of str to int, default=None
         The number of levels of all ordered hyperparameters, or of some by their names,
         also by that of a layer such as "n_filters[0]"; there are fewer levels if there
-        are fewer values. The others, by default all of them, have as many as `n_iter`
-        allows, and numbers as equal as possible. Where it does not allow two levels of
-        a hyperparameter, the first in the space come first; the others are held at
-        their values in the first initial candidate, or else in the middle of their
-        ranges, with a warning.
+        are fewer values. Of the others, by default all of them, lists have all their
+        values, and distributions as many levels as `n_iter` then allows, and numbers as
+        equal as possible. Where it does not allow two levels of a hyperparameter, the
+        first in the space come first; the others are held at their values in the first
+        initial candidate, or else in the middle of their ranges, with a warning. If
+        the values of lists do not fit the budget, they are thinned out likewise, with a
+        warning; but in the first stage of an `IISSearchCV` it is an error.
 
     Raises
     ------
@@ -82,10 +86,28 @@ class StageGridSearchCV(Search, GridSearchCV):
         """The largest number of candidates; None is refused."""
         return self.n_iter or 0
 
+    @property
+    def least_n_iter(self) -> int:
+        """The number of candidates with all values of lists, and of what is asked for.
+
+        Of any other hyperparameter there is one level.
+        """
+        return self._count_candidates(self._fix_levels(self._find_listed()))
+
     def check_budget(self) -> None:
         """Raise an error if the settings are wrong, or the grid exceeds `n_iter`."""
         super().check_budget()
-        n_candidates = _size(self.param_grid)
+        n_candidates = self._count(self.param_grid)
+        if self.is_first_stage:
+            n_candidates = max(n_candidates, self.least_n_iter)
+        listed = [*self._find_listed()]
+        if self.is_first_stage and listed and n_candidates > self._budget:
+            raise ValueError(
+                f"a grid with all values of {listed} has {n_candidates} candidates, "
+                f"with the initial ones, and the budget is n_iter={self.n_iter}: set "
+                f"n_iter={n_candidates} or more (of several stages, for the first one),"
+                " or have n_levels in search_params say how many values to try"
+            )
         if self.n_levels is not None and n_candidates > self._budget:
             raise ValueError(
                 f"n_levels={self.n_levels!r} makes a grid of {n_candidates} candidates "
@@ -101,12 +123,18 @@ class StageGridSearchCV(Search, GridSearchCV):
                 "are not searched: raise it, or choose another search",
                 stacklevel=3,
             )
+        if thinned := self._find_thinned():
+            warnings.warn(
+                f"n_iter={self.n_iter} leaves out some values of the lists {thinned}, "
+                "which are not searched: raise it to try them all",
+                stacklevel=3,
+            )
         n_levels = self._count_levels()
         grids = self._make_grids(n_levels)
         initial = distinct(map(self.space.active, self.initial_candidates or []))
         on_grid = self._find_on_grid(initial, n_levels)
         # Where the grid takes the budget, the last ones that are not on it go.
-        n_others = self._budget - _size(grids)
+        n_others = self._budget - self._count(grids)
         others = [codes for codes in initial if codes not in on_grid][:n_others]
         first = [codes for codes in initial if codes in on_grid or codes in others]
         evaluate(chain(first, ParameterGrid(grids)))
@@ -136,6 +164,26 @@ class StageGridSearchCV(Search, GridSearchCV):
             if n is not None
         }
 
+    def _find_listed(self) -> dict[str, int]:
+        """Return the numbers of values of lists that `n_levels` says nothing of."""
+        requested = self._find_requested()
+        return {
+            name: int(dimension.n_levels)
+            for name, dimension in self.space.dimensions.items()
+            if dimension.distribution is None and name not in requested
+        }
+
+    def _fix_levels(self, listed: dict[str, int]) -> dict[str, int]:
+        """Return the number of levels of each dimension, 1 for those that are open."""
+        ones = dict.fromkeys(self.space.dimensions, 1)
+        return ones | self._find_requested() | listed
+
+    def _find_thinned(self) -> list[str]:
+        """Return the lists that some values are left out of, but not all but one."""
+        n_levels = self._count_levels()
+        listed = self._find_listed().items()
+        return [name for name, n in listed if 1 < n_levels[name] < n]
+
     def _check_n_levels(self):
         dimensions = self.space.dimensions
         if unknown := set(self.n_levels) - {*self.space.names, *dimensions}:
@@ -155,8 +203,12 @@ class StageGridSearchCV(Search, GridSearchCV):
     def _count_levels(self) -> dict[str, int]:
         """Return the number of levels of each dimension."""
         dimensions = self.space.dimensions
-        requested = self._find_requested()
-        n_levels = dict.fromkeys(dimensions, 1) | requested
+        listed = self._find_listed()
+        # In the first stage this is an error.
+        if not self.is_first_stage and self.least_n_iter > self._budget:
+            listed = {}
+        requested = self._find_requested() | listed
+        n_levels = self._fix_levels(listed)
         growing = []
 
         def refine(names, n):
@@ -186,7 +238,18 @@ class StageGridSearchCV(Search, GridSearchCV):
         """Return the size of a grid, with the initial candidates that are not on it."""
         initial = distinct(map(self.space.active, self.initial_candidates or []))
         n_on_grid = len(self._find_on_grid(initial, n_levels))
-        return _size(self._make_grids(n_levels)) + len(initial) - n_on_grid
+        return self._count(self._make_grids(n_levels)) + len(initial) - n_on_grid
+
+    def _count(self, grids: list[dict[str, Sequence[float]]]) -> int:
+        """Return how many candidates of grids are allowed; if many, how many there are.
+
+        Without a constraint they are not made for it.
+        """
+        n_points = sum(math.prod(map(len, grid.values())) for grid in grids)
+        if self.space.constraint is None or n_points > MAX_COUNTED:
+            return n_points
+        points = map(self.space.active, ParameterGrid(grids))
+        return sum(map(self.space.allows, points))
 
     def _find_on_grid(
         self, candidates: list[Candidate], n_levels: dict[str, int]
@@ -280,8 +343,3 @@ def _n_levels(dimension: Continuous | Discrete, n: int) -> int:
         return n
     n_values = int(dimension.n_levels)
     return min(n, n_values) if dimension.ordered else n_values
-
-
-def _size(grids: list[dict[str, Sequence[float]]]) -> int:
-    """Return the number of candidates; they are not made for it."""
-    return sum(math.prod(map(len, grid.values())) for grid in grids)

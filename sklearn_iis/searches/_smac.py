@@ -27,7 +27,7 @@ from smac.model.random_forest.random_forest import RandomForest
 from smac.runhistory import StatusType, TrialInfo, TrialValue
 
 from sklearn_iis._sklearn_compat import Interval
-from sklearn_iis.searches._base import Evaluator, Search
+from sklearn_iis.searches._base import PATIENCE, Evaluator, Search
 from sklearn_iis.space import Candidate, Continuous, SearchSpace
 
 # SMAC needs a number of trials; this one is never reached.
@@ -84,10 +84,13 @@ class StageSMACSearchCV(Search):
         }
         with _quiet(self.verbose):
             facade, n_points = self._make_facade(config_space, [*exact], random_state)
+        trials: list[TrialInfo] = []
         untold: list[tuple[TrialInfo, float]] = []
+        # Rounds in a row of which nothing was new and allowed.
+        n_idle = 0
         while evaluate.remaining:
             n_points = int(min(n_points, evaluate.remaining))
-            if untold:
+            if untold or n_idle >= PATIENCE:
                 # SMAC would draw at random, and find no end in a small space.
                 drawn = {
                     _make_configuration(config_space, codes): codes
@@ -96,16 +99,18 @@ class StageSMACSearchCV(Search):
                     )
                 }
                 exact |= drawn
-                trials = [replace(untold[0][0], config=config) for config in drawn]
+                trials = [replace(trials[0], config=config) for config in drawn]
             else:
                 with _quiet(self.verbose):
                     trials = _ask(facade, n_points)
             if not trials:
                 break
             n_points = self.n_points
+            n_before = len(evaluate.candidates)
             scores = evaluate(
                 [exact.get(t.config) or self._to_codes(t.config) for t in trials]
             )
+            n_idle = n_idle + 1 if len(evaluate.candidates) == n_before else 0
             untold += zip(trials, scores, strict=True)
             # Before any candidate has a score there is no cost for those that failed.
             if evaluate.worst is not None:

@@ -10,6 +10,7 @@ from sklearn_iis.space._dimension import (
     make_dimension,
 )
 from sklearn_iis.space._parameter import Parameter, PerLayer
+from sklearn_iis.space._partial import fill_candidates
 from sklearn_iis.space._space import Candidate, SearchSpace, as_key, distinct
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "as_key",
     "default_space",
     "distinct",
+    "fill_candidates",
     "is_log",
     "is_numeric",
     "make_dimension",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from numbers import Real
 from typing import Any
 
 import joblib
@@ -57,6 +58,8 @@ class Continuous:
         return float(self.distribution.ppf(code))
 
     def encode(self, value: Any) -> float:
+        if not isinstance(value, Real):
+            raise ValueError(f"{value!r} is no number")
         first, last = self.distribution.support()
         if not first <= value <= last:
             raise ValueError(f"{value!r} lies outside [{first}, {last}]")

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn_iis.space._alternatives import (
     make_parameters,
 )
 from sklearn_iis.space._condition import Condition
+from sklearn_iis.space._constraint import MAX_REJECTED, Constraint, is_allowed
 from sklearn_iis.space._parameter import Dimension, Parameter
 
 Candidate = dict[str, float]  # the codes of discrete hyperparameters are int
@@ -49,6 +51,10 @@ class SearchSpace:
         each is equally likely, and has its hyperparameters only; the estimator keeps
         its own value of any other. A name in several alternatives may have other values
         in each, and nothing that is learned of it in one says anything of another.
+
+    constraint : callable, default=None
+        Returns for the hyperparameters of a candidate, a dict in the units of the user,
+        whether it is allowed. It must return the same for the same candidate.
 
     Attributes
     ----------
@@ -124,10 +130,16 @@ class SearchSpace:
     {'clf': SVC(), 'clf__gamma': 1.0}
     """
 
-    def __init__(self, space: Mapping[str, Any] | Sequence[Mapping[str, Any]]):
+    def __init__(
+        self,
+        space: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        constraint: Constraint | None = None,
+    ):
         written = _check_alternatives(space)
         self.alternatives = make_parameters(written)
         self.names = tuple(dict.fromkeys(n for values in written for n in values))
+        self.constraint = constraint
 
     def __repr__(self):
         return f"SearchSpace({self.ranges!r})"
@@ -234,6 +246,60 @@ class SearchSpace:
             if self._hold(conditions[name], codes)
         }
 
+    def allows(self, codes: Candidate) -> bool:
+        """Return whether the constraint allows a candidate.
+
+        Parameters
+        ----------
+        codes : dict of str to float or int
+            The candidate.
+
+        Returns
+        -------
+        is_allowed : bool
+            True without a constraint.
+
+        Raises
+        ------
+        TypeError
+            If the constraint returns anything but True or False.
+        """
+        return self.constraint is None or is_allowed(
+            self.constraint, self.decode(codes)
+        )
+
+    def constrain(self, constraint: Constraint) -> "SearchSpace":
+        """Return the same space with a constraint.
+
+        Parameters
+        ----------
+        constraint : callable
+            As in the constructor.
+
+        Returns
+        -------
+        space : SearchSpace
+            The space; this one is not changed.
+
+        Raises
+        ------
+        ValueError
+            If the space has a constraint, or the new one allows none of many candidates
+            drawn at random.
+        """
+        if self.constraint is not None:
+            raise ValueError(
+                "the space has a constraint already: have one of them call the other"
+            )
+        constrained = copy(self)
+        constrained.constraint = constraint
+        if next(constrained.draw(random_state=0), None) is None:
+            raise ValueError(
+                "the constraint allows no candidate: it was False for "
+                f"{MAX_REJECTED} in a row drawn at random, or for all that there are"
+            )
+        return constrained
+
     def complete(self, codes: Candidate) -> Candidate:
         """Return the candidate with a fixed code for each that does not exist for it.
 
@@ -324,21 +390,26 @@ class SearchSpace:
         Yields
         ------
         codes : dict of str to float or int
-            A candidate. There are no more once the space holds no other one.
+            A candidate that the constraint allows. There are no more once the space
+            holds no other one, or the constraint has ruled out 10 000 in a row.
         """
         rng = check_random_state(random_state)
         dimensions = self.dimensions
         seen = {as_key(codes) for codes in exclude}
-        n_missed = 0
+        n_missed = n_rejected = 0
         # With k of k + 1 candidates seen, the last one is missed in this many draws
         # with a probability of e^-20.
-        while n_missed < 20 * (len(seen) + 1):
+        while n_missed < 20 * (len(seen) + 1) and n_rejected < MAX_REJECTED:
             codes = self.active({name: d.rvs(rng) for name, d in dimensions.items()})
             n_missed += 1
             if (key := as_key(codes)) not in seen:
                 seen.add(key)
                 n_missed = 0
-                yield codes
+                if self.allows(codes):
+                    n_rejected = 0
+                    yield codes
+                else:
+                    n_rejected += 1
 
     def project(self, codes: Candidate) -> Candidate:
         """Return the nearest candidate of the space to one of a wider space.
@@ -419,6 +490,7 @@ class SearchSpace:
 
         narrowed = object.__new__(type(self))
         narrowed.names = self.names
+        narrowed.constraint = self.constraint
         narrowed.alternatives = tuple(
             tuple(p if p.name in kept else p.narrow(narrow) for p in own)
             for own in self.alternatives

@@ -198,14 +198,11 @@ class SearchStudies:
             pruner=self.pruner,
         )
         recorder.end_dead_trials()
+        random_state = self.keep_random_state(stage, random_state)
         trials = read_trials(self.storage, study_id, name)
         with no_key_errors(self.storage, name), self.storage.errors():
             storage = self.storage.open()
             attributes = storage.get_study_user_attrs(study_id)
-            if _is_random_state(attributes.get(RANDOM_STATE)):
-                random_state = attributes[RANDOM_STATE]
-            else:
-                storage.set_study_user_attr(study_id, RANDOM_STATE, random_state)
             is_timed = attributes.get(TIMED) is True
             if not (is_deterministic or is_timed):
                 storage.set_study_user_attr(study_id, TIMED, True)
@@ -224,6 +221,17 @@ class SearchStudies:
             if space.project(codes) == codes and as_key(codes) not in first
         ]
         return recorder, known, random_state
+
+    def keep_random_state(self, stage: int, random_state: int) -> int:
+        """Return the random state that a stage began with; keep it if there is none."""
+        study_id, name = self._open_study(stage), self._study_name(stage)
+        with no_key_errors(self.storage, name), self.storage.errors():
+            storage = self.storage.open()
+            attributes = storage.get_study_user_attrs(study_id)
+            if _is_random_state(attributes.get(RANDOM_STATE)):
+                return attributes[RANDOM_STATE]
+            storage.set_study_user_attr(study_id, RANDOM_STATE, random_state)
+        return random_state
 
     def _study_name(self, stage: int) -> str:
         return f"{self.name}: stage {stage}{self.suffix}"

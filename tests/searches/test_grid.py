@@ -11,7 +11,7 @@ from sklearn_iis import IISSearchCV, OnlyIf, PerLayer, SearchSpace
 from sklearn_iis.searches import StageGridSearchCV
 from sklearn_iis.searches._grid import _Levels
 from sklearn_iis.testing import FormulaClassifier, X, y
-from tests.searches.test_base import make_search
+from tests.searches.test_base import ONE_SPLIT, make_search
 
 RATE = {"rate": stats.loguniform(1e-4, 1)}
 PLAIN = {**RATE, "degree": stats.randint(1, 8), "kind": ["a", "b", "c"]}
@@ -54,7 +54,7 @@ def test_levels_are_the_middles_of_equal_cells():
 @pytest.mark.parametrize("n_values", range(2, 12))
 def test_levels_of_discrete_hyperparameters_are_distinct_and_symmetric(n_values):
     for n in range(1, n_values + 1):
-        search = make_grid({"degree": list(range(1, n_values + 1))}, n_iter=n)
+        search = make_grid({"degree": stats.randint(1, n_values + 1)}, n_iter=n)
         (levels,) = (grid["degree"] for grid in search.param_grid)
         assert len(set(levels)) == n
         assert set(levels) <= set(range(n_values))
@@ -116,6 +116,53 @@ def test_the_finest_grid_that_fits(n_iter, expected):
     search = make_grid(PLAIN, n_iter=n_iter).fit(X, y)
     assert [len(levels) for levels in levels_of(search).values()] == expected
     assert len(search.candidates_) == np.prod(expected)
+
+
+LISTS = {"degree": [1, 2, 3, 4, 5], "kind": ["a", "b", "c"], "n_layers": [1, 2, 3]}
+
+
+def make_stages(space=LISTS, **settings):
+    settings = {"search": "grid", "cv": ONE_SPLIT, "random_state": 0} | settings
+    return IISSearchCV(FormulaClassifier(), space, **settings)
+
+
+def test_all_values_of_lists_are_levels():
+    """Also beside a distribution, and beside another list that has fewer levels."""
+    search = make_stages({**LISTS, "rate": stats.loguniform(1e-4, 1)}, n_iter=100)
+    levels = levels_of(search.fit(X, y).stages_[0])
+    counts = {name: len(codes) for name, codes in levels.items()}
+    assert counts == {"degree": 5, "kind": 3, "n_layers": 3, "rate": 2}
+    search = make_stages(n_iter=30, search_params={"n_levels": {"degree": 2}})
+    levels = levels_of(search.fit(X, y).stages_[0])
+    assert [len(codes) for codes in levels.values()] == [2, 3, 3]
+
+
+@pytest.mark.parametrize("space", [LISTS, [LISTS, {"kind": ["a"], "n_layers": [1]}]])
+def test_a_list_that_does_not_fit_is_an_error_with_the_budget_that_is_needed(space):
+    n_values = 45 + (len(space) == 2)
+    message = rf"all values of .*'degree'.*n_iter={n_values} or more .* n_levels"
+    with pytest.raises(ValueError, match=message):
+        make_stages(space, n_iter=n_values - 1).fit(X, y)
+    search = make_stages(space, n_iter=n_values).fit(X, y)
+    assert len(search.cv_results_["params"]) == n_values
+
+
+@pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning")
+def test_by_default_the_first_stage_has_a_budget_for_all_values_of_lists():
+    space = LISTS | {"max_epochs": [1, 2, 3]}
+    search = make_stages(space, sizes=(1, 2), size_param="size", keep=0.1).fit(X, y)
+    assert np.bincount(search.cv_results_["stage"])[0] == 135
+    # 60 if they need no more.
+    assert len(make_stages(RATE).fit(X, y).cv_results_["params"]) == 60
+
+
+def test_values_of_lists_that_a_later_stage_leaves_out_are_told():
+    search = make_stages(
+        sizes=(1, 2), size_param="size", n_iter=(45, 15), size_dependent=["degree"]
+    )
+    with pytest.warns(UserWarning, match=r"n_iter=15 leaves out .* \['degree'"):
+        search.fit(X, y)
+    assert len(levels_of(search.stages_[1])["degree"]) < 5
 
 
 def test_every_candidate_with_its_own_layers_once():

@@ -385,7 +385,10 @@ def copy_journal(journal, name):
     return shutil.copy(journal, journal.with_name(name))
 
 
-RAISED = dict.fromkeys(SEARCHES, ((4, 3), (6, 4))) | {"hyperband": ((4, 4), (5, 4))}
+RAISED = dict.fromkeys(SEARCHES, ((4, 3), (6, 4))) | {
+    "hyperband": ((4, 4), (5, 4)),
+    "grid": ((9, 3), (18, 4)),  # all values of lists, twice with two rates
+}
 
 
 def interrupt(search, n_fits, folder, monkeypatch):
