@@ -23,6 +23,7 @@ from sklearn_iis.images._items import (
 )
 from sklearn_iis.images._layout import move_channels_last, seems_channels_last
 from sklearn_iis.images._read import (
+    SMALL,
     find_unreadable,
     make_decoder,
     name_image,
@@ -174,7 +175,7 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
         else:
             decoder = self._make_decoder(size)
             try:
-                image = self._load(X, 0, size, decoder)
+                image = self._fit_image(self._load(X, 0, size, decoder), size)
             except OSError as error:
                 # `transform` would find the others only later.
                 others = find_unreadable(X, decoder, range(1, len(X)))
@@ -383,12 +384,15 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
             )
 
     def _load(self, X, index, size, decoder):
-        """One image of a sequence, from memory or from its file, at its size."""
+        """One image of a sequence, from memory or from its file.
+
+        It is at its size already if it is large.
+        """
         name = f"X[{index}]"
         item = take_image(X[index], name)
 
         def finish(image):
-            return image if size is None else self._fit_size(image[None], size)[0]
+            return image if image.nbytes <= SMALL else self._fit_image(image, size)
 
         if is_encoded(item) or isinstance(item, Image.Image):
             return decoder.decode(item, name_image(item, index), finish)
@@ -401,13 +405,24 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
         image = check_array(item, ensure_2d=False, allow_nd=True, input_name=name)
         if image.ndim == 3:
             image = move_channels_last(image, self.channels, name)
-        return finish(image)
+        return image
+
+    def _fit_image(self, image, size):
+        """One image at its size."""
+        if size in (None, image.shape[:2]):
+            return image
+        return self._fit_size(image[np.newaxis], size)[0]
 
     def _stack(self, X, size):
         """A sequence of images or paths as one array."""
         decoder = self._make_decoder(size)
-        images = read_images(
-            X, lambda index: self._load(X, index, size, decoder), self.size
-        )
+
+        def load(index):
+            return self._load(X, index, size, decoder)
+
+        def fit(image):
+            return self._fit_image(image, size)
+
+        images = read_images(X, load, fit, self.size)
         decoder.notes.warn(stacklevel=3)
         return images

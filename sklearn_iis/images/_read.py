@@ -17,7 +17,11 @@ from sklearn_iis.images._report import make_error
 BUDGET = 2**28
 
 # So many images are handed to the threads at a time.
-AT_ONCE = 1024
+AT_ONCE = 256
+
+# Images of so many bytes may wait to be resized, by one thread: for small ones several
+# are in each other's way, as torch gives Python's lock back and forth.
+SMALL = 2**18
 
 # Threads that wait for a disk, besides one for each core.
 WAITING = 4
@@ -31,7 +35,10 @@ def make_decoder(
 
 
 def read_images(
-    X: Sequence[Any], load: Callable[[int], np.ndarray], size: Any
+    X: Sequence[Any],
+    load: Callable[[int], np.ndarray],
+    fit: Callable[[np.ndarray], np.ndarray],
+    size: Any,
 ) -> np.ndarray:
     """Return images as one array.
 
@@ -41,7 +48,11 @@ def read_images(
         The images, as from :func:`find_items`.
 
     load : callable
-        Returns one image by its index. It may be called in several threads.
+        Returns one image by its index, at its size if it has more than `SMALL` bytes.
+        It may be called in several threads.
+
+    fit : callable
+        Brings an image to its size, if it is not.
 
     size : object
         The size that is asked for, for messages.
@@ -59,7 +70,7 @@ def read_images(
     stacked = None
     for first in indices:
         try:
-            image = load(first)
+            image = fit(load(first))
         except OSError as error:
             unreadable[first] = error
             continue
@@ -67,8 +78,8 @@ def read_images(
         stacked[first] = image
         break
 
-    def store(index):
-        image = load(index)
+    def store(index, image):
+        image = fit(image)
         if (image.shape, image.dtype) != (stacked.shape[1:], stacked.dtype):
             raise ValueError(
                 f"With size={size!r}, X[{first}] has shape {stacked.shape[1:]} and"
@@ -76,10 +87,16 @@ def read_images(
                 f" {image.dtype}: set `size` to bring images to one size, and do"
                 " not mix grey and colour images, or dtypes."
             )
-        # Here, so that no image waits for its place.
         stacked[index] = image
 
-    unreadable |= _collect(store, indices, X)
+    def load_or_store(index):
+        image = load(index)
+        if image.nbytes <= SMALL:
+            return image
+        store(index, image)  # here, so that it does not wait for its place
+        return None
+
+    unreadable |= _collect(load_or_store, indices, X, store)
     if unreadable:
         raise make_error(unreadable)
     assert stacked is not None
@@ -99,7 +116,8 @@ def find_unreadable(
         if is_encoded(item):
             decoder.decode(item, name_image(item, index), lambda pixels: None)
 
-    return _collect(check, range(len(X)) if indices is None else indices, X)
+    indices = range(len(X)) if indices is None else indices
+    return _collect(check, indices, X, lambda index, result: None)
 
 
 def name_image(item: Any, index: int) -> str:
@@ -107,17 +125,25 @@ def name_image(item: Any, index: int) -> str:
     return f"'{item}'" if isinstance(item, PATH) else f"X[{index}]"
 
 
-def _collect(function, indices, X) -> dict[int, Exception]:
-    """Call a function for all indices; return the errors of what cannot be read."""
+def _collect(function, indices, X, take) -> dict[int, Exception]:
+    """Call a function for all indices; return the errors of what cannot be read.
+
+    Other results than None are handed to `take`, in this thread.
+    """
+    errors: dict[int, Exception] = {}
 
     def attempt(index):
         try:
-            function(index)
+            return index, function(index)
         except OSError as error:
             return index, error
-        return None
 
-    return dict(filter(None, _map(attempt, indices, X)))
+    for index, result in _map(attempt, indices, X):
+        if isinstance(result, OSError):
+            errors[index] = result
+        elif result is not None:
+            take(index, result)
+    return errors
 
 
 def _map(function: Callable, indices: Iterable[int], X: Sequence[Any]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_iis import IISSearchCV, ImageResizer
+from sklearn_iis.execution._readable import Readable
 
 BAD = [3, 10]
 
@@ -107,3 +108,19 @@ def test_other_data_are_left_alone():
     assert make_search(on_error="skip").fit(X, Y).unreadable_ == {}
     model = IISSearchCV(LogisticRegression(), {"C": [1, 2]}, n_iter=2, on_error="skip")
     assert model.fit(X.reshape(24, -1), Y).unreadable_ == {}
+
+
+def test_splits_are_renumbered():
+    """Numbers and masks, without those that are left out."""
+    kept = np.array([0, 2, 3])
+    readable = Readable(None, None, {}, kept, {1: "damaged", 4: "damaged"})
+    mask = np.array([False, True, True, False, True])
+    [(train, test), (again, _)] = readable.renumber(
+        [([3, 1, 0], [2, 4]), (mask, ~mask)]
+    )
+    assert train.tolist() == [2, 0]
+    assert test.tolist() == [1]
+    assert again.tolist() == [1]
+    assert readable.renumber(3) == 3
+    splitter = StratifiedKFold(3)
+    assert readable.renumber(splitter) is splitter

@@ -139,9 +139,11 @@ def test_threads_are_those_of_the_cores_of_the_process(tmp_path, monkeypatch):
     assert numbers == [3 + _read.WAITING]
 
 
-def test_parts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("small", [0, 2**18])
+def test_parts(small, tmp_path, monkeypatch):
     """Each image has its place, however they are handed out."""
     monkeypatch.setattr(_read, "AT_ONCE", 4)
+    monkeypatch.setattr(_read, "SMALL", small)
     images = np.random.default_rng(0).integers(0, 256, (11, 6, 5, 3)).astype(np.uint8)
     paths = [tmp_path / f"{i}.png" for i in range(11)]
     for image, path in zip(images, paths, strict=True):
