@@ -93,8 +93,8 @@ class IISSearchCV(BaseSearchCV):
         interface that has a parameter to be increased, or that is searched in a single
         stage.
 
-    space : dict of str to frozen scipy.stats distribution, list, PerLayer or OnlyIf, \
-            list of such dicts, or SearchSpace
+    space : dict of str to distribution, list, Rounded, PerLayer or OnlyIf, list of \
+            such dicts, or SearchSpace
         The hyperparameters, see :class:`~sklearn_iis.SearchSpace`. A list of dicts
         holds alternatives, as in `RandomizedSearchCV`: a candidate has the
         hyperparameters of one of them, such as a step of a pipeline that is swapped
