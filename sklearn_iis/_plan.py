@@ -38,6 +38,7 @@ from sklearn_iis.execution._gpus import (
     loading_on,
 )
 from sklearn_iis.execution._inheritance import Heirs, end_inheriting
+from sklearn_iis.execution._patience import Patience
 from sklearn_iis.execution._prepared import Prepared
 from sklearn_iis.execution._readable import Readable, find_readable
 from sklearn_iis.execution._record import Row
@@ -327,6 +328,8 @@ class StagePlan:
     params: dict[str, list[Any]] = field(default_factory=dict)
     # Whether one search crosses all stages.
     crosses: bool = False
+    # How many candidates and seconds each stage goes on without an improvement.
+    patience: list[tuple[int | None, float | None]] = field(default_factory=list)
 
     @property
     def n_stages(self) -> int:
@@ -372,6 +375,14 @@ class StagePlan:
     def described_sizes(self) -> list[Any]:
         """The sizes, or all parameters of the stages: by these they are told apart."""
         return self.fixed if self.params else self.sizes
+
+    def hand_on(self, stage: int, n_spent: int) -> None:
+        """Give the next stage the candidates that one has not spent."""
+        if stage + 1 == self.n_stages:
+            return
+        budget, following = self.budgets[stage : stage + 2]
+        if budget is not None and following is not None:
+            self.budgets[stage + 1] = following + budget - n_spent
 
     def name(self, *stages: int) -> str:
         """Return the name of a stage, or of several, for messages."""
@@ -421,6 +432,8 @@ class Stage:
     can_prune: bool = False
     # Called with each row that is complete.
     listeners: Sequence[Callable[[Row], None]] = ()
+    # How long it goes on without an improvement.
+    patience: Patience = field(default_factory=Patience)
     # Whose weights are kept, if a search that crosses stages decides on it.
     heirs: Heirs | None = None
 
@@ -434,6 +447,7 @@ class Stage:
             pre_dispatch=count_in_flight(pre_dispatch, self.executor.n_workers),
             callback_ctx=self.callback_ctx,
             listeners=self.listeners,
+            patience=self.patience,
         )
 
 

@@ -45,6 +45,7 @@ from sklearn_iis.execution._inheritance import (
     Promotable,
     check_heirs,
 )
+from sklearn_iis.execution._patience import Patience, check_patience
 from sklearn_iis.execution._prepared import find_stateless, prepare
 from sklearn_iis.execution._progress import StageProgress
 from sklearn_iis.execution._record import Row
@@ -92,8 +93,8 @@ class IISSearchCV(BaseSearchCV):
         interface that has a parameter to be increased, or that is searched in a single
         stage.
 
-    space : dict of str to frozen scipy.stats distribution, list, PerLayer or OnlyIf, \
-            list of such dicts, or SearchSpace
+    space : dict of str to distribution, list, Rounded, PerLayer or OnlyIf, list of \
+            such dicts, or SearchSpace
         The hyperparameters, see :class:`~sklearn_iis.SearchSpace`. A list of dicts
         holds alternatives, as in `RandomizedSearchCV`: a candidate has the
         hyperparameters of one of them, such as a step of a pipeline that is swapped
@@ -295,6 +296,18 @@ class IISSearchCV(BaseSearchCV):
         splits. A `CNNClassifier` stops between two batches; other estimators fit to
         their end.
 
+    patience : int, list of int or None, default=None
+        A stage ends after so many candidates in a row that are no better than the best
+        one of the stage before them, one number for all stages or one for each; None
+        means that it goes on. They are counted in the order in which they were begun,
+        and what was begun later is left out of `cv_results_`, so that the end does not
+        depend on who is first. The candidates that a stage leaves go to the next one,
+        and so does its time. "hyperband" and "ladder" cannot have it.
+
+    patience_seconds : float, list of float or None, default=None
+        The same in seconds since the best candidate of a stage was found. What is under
+        way then is finished, and counts.
+
     pruner : "median" or optuna.pruners.BasePruner, default=None
         What stops the training of hopeless candidates by the validation scores of each
         epoch, which a `CNNClassifier` with `early_stopping` tells, compared with those
@@ -490,6 +503,8 @@ class IISSearchCV(BaseSearchCV):
     study_name: str = "iis"
     timeout: float | None = None
     trial_timeout: float | None = None
+    patience: Any = None
+    patience_seconds: Any = None
     pruner: Any = None
     trials_per_gpu: int = 1
     on_error: str = "raise"
@@ -524,6 +539,13 @@ class IISSearchCV(BaseSearchCV):
         "study_name": [str],
         "timeout": [Interval(Real, 0, None, closed="neither"), None],
         "trial_timeout": [Interval(Real, 0, None, closed="neither"), None],
+        "patience": [Interval(Integral, 1, None, closed="left"), list, tuple, None],
+        "patience_seconds": [
+            Interval(Real, 0, None, closed="neither"),
+            list,
+            tuple,
+            None,
+        ],
         "pruner": [StrOptions({"median"}), HasMethods("prune"), None],
         "trials_per_gpu": [Interval(Integral, 1, None, closed="left")],
         "on_error": [StrOptions({"raise", "skip", "list"})],
@@ -763,6 +785,7 @@ class IISSearchCV(BaseSearchCV):
             )
             to_run = Stage(job, run.executor, directory, context, run.deadline)
             to_run.pre_dispatch = self.pre_dispatch
+            to_run.patience = Patience(*run.plan.patience[stages[0]])
             to_run.can_prune = self.pruner is not None
             to_run.listeners = self._list_listeners(run, stages, search)
             if run.inheritance is not None:
@@ -774,8 +797,12 @@ class IISSearchCV(BaseSearchCV):
                     first = run.initial if stages[0] == 0 else []
                     ForeignStage(search, to_run).run(first)
             finally:
+                if run.kept is not None:
+                    run.kept.drop(to_run.patience.list_left_out())
                 # Also what was evaluated before an interrupt.
                 self._add_results(run, search, space, promoted)
+            if to_run.patience.is_over:
+                run.plan.hand_on(stages[0], len(search.candidates_))
 
     def _make_fidelities(self, run, stages, space, search):
         """Return the parameters and data of stages, of those before if inherited."""
@@ -957,7 +984,7 @@ class IISSearchCV(BaseSearchCV):
         names += ["size_dependent", "pruner"]
         names += [
             name
-            for name in ("initial_candidates", "constraint")
+            for name in ("initial_candidates", "constraint", "patience")
             if getattr(self, name) is not None
         ]
         if isinstance(self.random_state, Integral):
@@ -1019,7 +1046,8 @@ class IISSearchCV(BaseSearchCV):
                 f"initial_candidates has {len(initial)} candidates, and the budget of "
                 f"the first stage is {budgets[0]}: raise n_iter={self.n_iter!r}"
             )
-        plan = StagePlan(size_param, sizes, budgets, params, crosses)
+        patience = check_patience(self.patience, self.patience_seconds, len(sizes))
+        plan = StagePlan(size_param, sizes, budgets, params, crosses, patience)
         for stages in plan.steps:
             first = initial if stages[0] == 0 else []
             self._make_search(space, plan, stages, initial_candidates=first)
@@ -1074,27 +1102,37 @@ class IISSearchCV(BaseSearchCV):
             search.fixed_params = plan.fixed[stages[0]]
             search.is_first_stage = stages[0] == 0
             search.check_budget()
-            if self.inherit_weights and not search.can_inherit:
-                raise ValueError(
-                    f"inherit_weights=True does not go with {type(search).__name__}, "
-                    "whose candidates train for different times: use "
-                    'search="ladder"'
-                )
-        else:
+        self._check_search(search, space, plan.budgets[stages[0]])
+        return search
+
+    def _check_search(self, search, space, n_iter):
+        """Raise an error if a search cannot do what is asked for."""
+        name = type(search).__name__
+        if not isinstance(search, Search):
             check_adaptable(search)
             if space.constraint is not None:
                 raise ValueError(
-                    f"a constraint does not go with {type(search).__name__}, which "
-                    "proposes candidates by itself: use a search by its name, or a "
-                    "Sampler"
+                    f"a constraint does not go with {name}, which proposes candidates "
+                    "by itself: use a search by its name, or a Sampler"
                 )
-            if plan.budgets[stages[0]] is None:
+            if n_iter is None:
                 raise ValueError(
-                    f"{type(search).__name__} needs a number of candidates, n_iter: "
-                    "only the searches of sklearn_iis.searches go on until the time "
-                    "is up"
+                    f"{name} needs a number of candidates, n_iter: only the searches "
+                    "of sklearn_iis.searches go on until the time is up"
                 )
-        return search
+            return
+        if self.inherit_weights and not search.can_inherit:
+            raise ValueError(
+                f"inherit_weights=True does not go with {name}, whose candidates train "
+                'for different times: use search="ladder"'
+            )
+        for limit in ("patience", "patience_seconds"):
+            if getattr(self, limit) is not None and not search.can_end_early:
+                raise ValueError(
+                    f"{limit} does not go with {name}, which compares candidates of "
+                    "several sizes or resources, and decides by itself which go on: "
+                    "leave it out, or use another search"
+                )
 
     def _check_metrics(self):
         metrics = metric_names(self.cv_results_)

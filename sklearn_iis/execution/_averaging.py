@@ -66,6 +66,14 @@ class BestEstimators:
                 self.files.discard(other.tasks[0])
         self._kept = kept
 
+    def drop(self, rows: Sequence[Row]) -> None:
+        """Forget rows that do not count, and remove what was kept of them."""
+        self._rows = [row for row in self._rows if row not in rows]
+        for row in rows:
+            if self._kept.get(_name(row)) is row:
+                del self._kept[_name(row)]
+                self.files.discard(row.tasks[0])
+
     def choose(self, first: int) -> list[int]:
         """Return the rows of `cv_results_` that are averaged, the best one first.
 

@@ -12,6 +12,7 @@ from sklearn_iis._sklearn_compat import make_evaluation_context
 from sklearn_iis.execution._deadline import Deadline, DeadlineReached
 from sklearn_iis.execution._evaluate import Job
 from sklearn_iis.execution._executors import Executor
+from sklearn_iis.execution._patience import Patience
 from sklearn_iis.execution._record import Record, Row, Task
 from sklearn_iis.execution._worker import Failure
 
@@ -24,7 +25,7 @@ OnRow = Callable[[Row], None] | None
 class Scheduler:
     """Evaluates rows, each on all splits, on the workers of an executor.
 
-    - After the deadline nothing is handed out.
+    - After the deadline, or once patience is used up, nothing is handed out.
     - An evaluation that was lost in a crash is retried, alone; if that crashes its
       worker again, it is recorded as failed.
     - Once a candidate has exceeded `trial_timeout` on a split, it is not evaluated on
@@ -54,6 +55,9 @@ class Scheduler:
 
     listeners : sequence of callable, default=()
         Called with each row that is complete.
+
+    patience : Patience, default=None
+        How long the stage goes on without an improvement. None means to its end.
     """
 
     def __init__(
@@ -66,13 +70,15 @@ class Scheduler:
         pre_dispatch: int,
         callback_ctx: Any = None,
         listeners: Sequence[Callable[[Row], None]] = (),
+        patience: Patience | None = None,
     ):
         self.executor = executor
         self.job = job
         self.deadline = deadline
         self.callback_ctx = callback_ctx
         self.rows: list[Row] = []
-        self._listeners = listeners
+        self.patience = Patience() if patience is None else patience
+        self._listeners = [*listeners, self.patience.note]
         self._capacity = 1 if executor.n_workers == 1 else pre_dispatch
         # What waits here is not lost in a crash, and not begun after the deadline.
         self._most_in_flight = min(self._capacity, executor.n_workers + 1)
@@ -96,8 +102,9 @@ class Scheduler:
 
     @property
     def complete_rows(self) -> list[Row]:
-        """The rows that are complete, in the order of their submission."""
-        return [row for row in self.rows if row.is_complete]
+        """The rows that are complete and count, in the order of their submission."""
+        counts = self.patience.counts
+        return [row for row in self.rows if row.is_complete and counts(row)]
 
     def submit(self, row: Row) -> None:
         """Evaluate a row as soon as there are free workers."""
@@ -112,7 +119,8 @@ class Scheduler:
         Raises
         ------
         DeadlineReached
-            If there is no time for another row; nothing is under way any more.
+            If there is no time for another row, or no patience; nothing is under way
+            any more.
         """
         self.take(on_row)
         while (
@@ -141,7 +149,7 @@ class Scheduler:
         Raises
         ------
         DeadlineReached
-            If the time is up; nothing is under way any more.
+            If the time is up, or the patience; nothing is under way any more.
         """
         self._hand_out()
         if not self._done.empty() or (block and self._in_flight and not self._complete):
@@ -151,11 +159,15 @@ class Scheduler:
         if on_row is not None:
             for row in rows:
                 on_row(row)
-        if self._is_closed or self.deadline.is_over:
+        if self._is_closed or self._is_over:
             self._end()
             while self._in_flight:
                 self._collect()
             raise DeadlineReached
+
+    @property
+    def _is_over(self):
+        return self.deadline.is_over or self.patience.is_over
 
     @property
     def _is_retrying(self):
@@ -168,7 +180,7 @@ class Scheduler:
     def _hand_out(self):
         """Hand out what is queued, as far as there are workers and time."""
         while self._retries or self._queue:
-            if self.deadline.is_over:
+            if self._is_over:
                 self._end()
             elif self._retries and not self._in_flight:
                 self._alone = self._start(*self._retries.popleft())

@@ -194,6 +194,9 @@ class Search(BaseSearchCV):
     # Whether its candidates can start from the weights of the stage before.
     can_inherit: ClassVar[bool] = True
 
+    # Whether it makes sense to end it as nothing improves, after some candidates.
+    can_end_early: ClassVar[bool] = True
+
     # Parameters that all candidates of a stage share, such as the size.
     fixed_params: ClassVar[dict[str, Any]] = {}
 

@@ -328,7 +328,8 @@ class _Levels(Sequence):
     def __getitem__(self, index: Any) -> Any:
         i, low = range(self.n)[index], self.dimension.low
         if isinstance(self.dimension, Continuous):
-            return low + (i + 0.5) * ((self.dimension.high - low) / self.n)
+            width = self.dimension.high - low
+            return self.dimension.snap(low + (i + 0.5) * (width / self.n))
         # The value in the middle of a cell, or of two the lower.
         return low + ((2 * i + 1) * int(self.dimension.n_levels) - 1) // (2 * self.n)
 
@@ -339,7 +340,7 @@ class _Levels(Sequence):
 
 def _n_levels(dimension: Continuous | Discrete, n: int) -> int:
     """Return the number of levels of a dimension if there should be `n`."""
-    if isinstance(dimension, Continuous):
+    if math.isinf(dimension.n_levels):
         return n
     n_values = int(dimension.n_levels)
     return min(n, n_values) if dimension.ordered else n_values

@@ -97,6 +97,7 @@ class StageHyperbandSearchCV(Search):
     is_unlimited: ClassVar[bool] = False
     replans_on_budget_change: ClassVar[bool] = True
     can_inherit: ClassVar[bool] = False
+    can_end_early: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
         **Search._parameter_constraints,

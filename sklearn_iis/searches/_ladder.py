@@ -111,6 +111,7 @@ class StageLadderSearchCV(Search):
     sampler_params: dict[str, Any] | None = None
 
     crosses_stages: ClassVar[bool] = True
+    can_end_early: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
         **Search._parameter_constraints,

@@ -1,9 +1,9 @@
 """The search space: hyperparameters, their codes, and candidates."""
 
 from sklearn_iis.space._condition import Condition, OnlyIf
+from sklearn_iis.space._continuous import Continuous
 from sklearn_iis.space._default import default_space
 from sklearn_iis.space._dimension import (
-    Continuous,
     Discrete,
     is_log,
     is_numeric,
@@ -11,6 +11,7 @@ from sklearn_iis.space._dimension import (
 )
 from sklearn_iis.space._parameter import Parameter, PerLayer
 from sklearn_iis.space._partial import fill_candidates
+from sklearn_iis.space._rounded import Rounded, Stepped
 from sklearn_iis.space._space import Candidate, SearchSpace, as_key, distinct
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "OnlyIf",
     "Parameter",
     "PerLayer",
+    "Rounded",
     "SearchSpace",
+    "Stepped",
     "as_key",
     "default_space",
     "distinct",

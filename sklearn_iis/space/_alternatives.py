@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sklearn_iis.space._condition import Condition, OnlyIf, join
-from sklearn_iis.space._dimension import Continuous, Discrete, make_dimension
+from sklearn_iis.space._continuous import Continuous
+from sklearn_iis.space._dimension import Discrete, make_dimension
 from sklearn_iis.space._parameter import Parameter, PerLayer
 
 # The name of the choice among alternatives. Python has no names of parameters with

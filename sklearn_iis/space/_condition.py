@@ -14,7 +14,7 @@ class OnlyIf:
 
     Parameters
     ----------
-    values : frozen scipy.stats distribution, list, PerLayer or OnlyIf
+    values : distribution, list, Rounded, PerLayer or OnlyIf
         Where its value is drawn from. With an `OnlyIf` both conditions have to hold.
 
     name : str

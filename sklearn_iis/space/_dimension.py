@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from numbers import Real
 from typing import Any
 
 import joblib
@@ -15,81 +14,21 @@ from scipy.stats.distributions import rv_frozen
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from sklearn_iis.space._continuous import Continuous, narrow_interval
+from sklearn_iis.space._distribution import Drawn, Infrastructure, draw_values
+from sklearn_iis.space._rounded import Rounded, make_stepped
+
 # What is cut off each tail of a distribution without bounds.
 TAIL = 1e-6
 
-# No range of quantiles gets narrower.
-MIN_WIDTH = 1e-3
+# No more different values are drawn of what gives no numbers.
+MAX_DRAWN_CHOICES = 50
 
 # A discrete distribution with a wider support than this is taken to have no gaps.
 MAX_ENUMERATED = 10_000
 
 # The largest integer, and the widest range of integers, whose codes are exact.
 MAX_INTEGER = 2**62
-
-
-@dataclass(frozen=True)
-class Continuous:
-    """A window of the quantiles of a continuous distribution.
-
-    A code is the value's quantile, a float of the unit interval, so that codes are
-    uniform where the values follow the distribution.
-    """
-
-    distribution: Any
-    low: float
-    high: float
-
-    ordered = True
-
-    @property
-    def n_levels(self) -> float:
-        return math.inf
-
-    @property
-    def middle(self) -> float:
-        return (self.low + self.high) / 2
-
-    @property
-    def range(self) -> tuple:
-        return self.decode(self.low), self.decode(self.high)
-
-    def decode(self, code: float) -> float:
-        return float(self.distribution.ppf(code))
-
-    def encode(self, value: Any) -> float:
-        if not isinstance(value, Real):
-            raise ValueError(f"{value!r} is no number")
-        first, last = self.distribution.support()
-        if not first <= value <= last:
-            raise ValueError(f"{value!r} lies outside [{first}, {last}]")
-        return float(self.distribution.cdf(value))
-
-    def rvs(self, random_state: Any = None) -> float:
-        return check_random_state(random_state).uniform(self.low, self.high)
-
-    def clip(self, code: float) -> float:
-        return min(max(float(code), self.low), self.high)
-
-    def unit(self, code: float) -> float:
-        """Return where a code lies in the window, as a fraction of its width."""
-        # Clipped, as rounding must not leave the window.
-        return (self.clip(code) - self.low) / (self.high - self.low)
-
-    def from_unit(self, fraction: float) -> float:
-        """Return the code at a fraction of the window's width."""
-        return self.clip(self.low + fraction * (self.high - self.low))
-
-    def narrow(
-        self, codes: Sequence[float], margin: float, floor: float
-    ) -> "Continuous":
-        low, high = _narrow_interval(
-            (min(codes), max(codes)),
-            (self.low, self.high),
-            margin,
-            max(floor, MIN_WIDTH),
-        )
-        return replace(self, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -137,6 +76,9 @@ class Discrete:
         same = (i for i in equal if _is_same(self.levels[i], value))
         return next(same, equal[0])
 
+    def snap(self, code: float) -> float:
+        return code
+
     def rvs(self, random_state: Any = None) -> int:
         rng = check_random_state(random_state)
         if self.distribution is None:
@@ -174,7 +116,7 @@ class Discrete:
             return self
         n = len(self.levels)
         floor = max(floor, 2 / n)  # more than one level remains
-        low, high = _narrow_interval(
+        low, high = narrow_interval(
             (min(codes) / n, (max(codes) + 1) / n),
             (self.low / n, (self.high + 1) / n),
             margin,
@@ -185,24 +127,6 @@ class Discrete:
         # Rounding must not lose what was in the interval, nor leave the window.
         low, high = int(min(low, *codes)), int(max(high, *codes))
         return replace(self, low=max(low, self.low), high=min(high, self.high))
-
-
-def _narrow_interval(
-    interval: tuple[float, float],
-    window: tuple[float, float],
-    margin: float,
-    floor: float,
-) -> tuple[float, float]:
-    """Give `interval` a margin and at least the width `floor`, inside `window`."""
-    first, last = window
-    low, high = max(interval[0] - margin, first), min(interval[1] + margin, last)
-    if high - low >= floor:
-        return low, high
-    if last - first <= floor:
-        return first, last
-    start = min(max((low + high - floor) / 2, first), last - floor)
-    # Rounding must not lose what was in the interval, nor leave the window.
-    return min(start, low), min(max(start + floor, high), last)
 
 
 def is_numeric(dimension: Continuous | Discrete) -> bool:
@@ -237,18 +161,60 @@ def is_log(dimension: Continuous | Discrete) -> bool:
 
 def make_dimension(name: str, values: Any) -> Continuous | Discrete:
     """Return the dimension of what a user wrote for a hyperparameter."""
+    if isinstance(values, Rounded):
+        rounded = make_dimension(name, values.distribution)
+        return make_stepped(name, rounded, values.step)
     if isinstance(values, rv_generic) and values.numargs == 0:
         values = values()  # it has nothing to be frozen
     if isinstance(values, rv_frozen):
         if hasattr(values.dist, "pmf"):
             return _from_discrete(name, values)
         return _from_continuous(name, values)
+    if hasattr(values, "icdf") and hasattr(values, "support"):
+        return _from_infrastructure(name, values)
+    if hasattr(values, "rvs") and not isinstance(values, rv_generic):
+        return _from_drawn(name, draw_values(name, values))
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise TypeError(
-            f"{name}: expected a frozen scipy.stats distribution, a list, a PerLayer "
-            f"or an OnlyIf, got {values!r}"
+            f"{name}: expected a frozen scipy.stats distribution, a list, a Rounded, a "
+            f"PerLayer, an OnlyIf, or an object with rvs, got {values!r}"
         )
     return _from_choices(name, values)
+
+
+def _from_infrastructure(name, values):
+    if isinstance(values, type):
+        raise TypeError(f"{name}: {values!r} is a class: call it with its parameters")
+    distribution = Infrastructure(values)
+    if np.ndim(distribution.ppf(0.5)):
+        raise ValueError(f"{name}: {values!r} holds several distributions, not one")
+    if distribution.is_discrete:
+        return _from_discrete(name, distribution)
+    return _from_continuous(name, distribution)
+
+
+def _from_drawn(name, drawn):
+    """Return the dimension of values that were drawn of something."""
+    drawn = [_builtin(value) for value in drawn]
+    kinds = set(map(type, drawn))
+    if kinds <= {int, float}:
+        values = np.sort(np.array(drawn))
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: rvs gives values that are not finite")
+        if values[0] == values[-1]:
+            return _from_choices(name, [drawn[0]])
+        dimension = Continuous(Drawn(values), 0.0, 1.0)
+        return make_stepped(name, dimension, 1) if kinds == {int} else dimension
+    choices: list[Any] = []
+    for value in drawn:
+        if not any(_is_same(value, choice) for choice in choices):
+            choices.append(value)
+        if len(choices) > MAX_DRAWN_CHOICES:
+            raise TypeError(
+                f"{name}: rvs gives more than {MAX_DRAWN_CHOICES} different values "
+                f"that are no numbers, such as {value!r}: list them"
+            )
+    return _from_choices(name, choices)
 
 
 def _from_continuous(name, distribution):

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn_iis.space._condition import Condition
-from sklearn_iis.space._dimension import Continuous, Discrete
+from sklearn_iis.space._continuous import Continuous
+from sklearn_iis.space._dimension import Discrete
 
 Dimension = Continuous | Discrete
 
@@ -19,7 +20,7 @@ class PerLayer:
 
     Parameters
     ----------
-    values : frozen scipy.stats distribution or list
+    values : distribution, list or Rounded
         Where the value of each layer is drawn from.
 
     depth : str

@@ -39,13 +39,18 @@ class SearchSpace:
 
     Parameters
     ----------
-    space : dict of str to frozen scipy.stats distribution, list, PerLayer or OnlyIf, \
-            or list of such dicts
+    space : dict of str to distribution, list, Rounded, PerLayer or OnlyIf, or list of \
+            such dicts
         What :class:`~sklearn.model_selection.RandomizedSearchCV` takes, for each
-        hyperparameter of the estimator. A list of numbers is taken as ordered by size,
-        any other list as unordered; its values may be anything, also dicts, lists,
-        arrays and estimators. Of a continuous distribution without bounds, 1e-6 of each
-        tail is cut off.
+        hyperparameter of the estimator: frozen distributions of `scipy.stats`, also new
+        ones such as `scipy.stats.Normal(mu=1)`, and lists. Of any other object with
+        `rvs(random_state=...)` 2000 values are drawn: of floats all values between them
+        are searched, of whole numbers those that were drawn, by their frequency; of
+        anything else at most 50, as if they were listed.
+
+        A list of numbers is taken as ordered by size, any other list as unordered; its
+        values may be anything, also dicts, lists, arrays and estimators. Of a
+        continuous distribution without bounds, 1e-6 of each tail is cut off.
 
         A list of dicts holds alternatives. A candidate is of one of them, at random
         each is equally likely, and has its hyperparameters only; the estimator keeps
@@ -99,6 +104,7 @@ class SearchSpace:
 
     See Also
     --------
+    Rounded : A hyperparameter with the multiples of a step as values.
     PerLayer : A hyperparameter with one value a layer.
     OnlyIf : A hyperparameter that exists only with certain values of another one.
 
@@ -241,8 +247,8 @@ class SearchSpace:
         """
         conditions = self._conditions
         return {
-            name: codes[name]
-            for name in self.dimensions
+            name: dimension.snap(codes[name])
+            for name, dimension in self.dimensions.items()
             if self._hold(conditions[name], codes)
         }
 

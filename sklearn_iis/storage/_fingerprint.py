@@ -17,7 +17,8 @@ from scipy.stats.distributions import rv_frozen
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_iis.space import Discrete, OnlyIf, PerLayer, SearchSpace
+from sklearn_iis.space import Discrete, OnlyIf, PerLayer, SearchSpace, Stepped
+from sklearn_iis.space._distribution import Infrastructure
 
 # Parameters of any estimator that change no score.
 WITHOUT_INFLUENCE = {"verbose", "n_jobs"}
@@ -58,6 +59,8 @@ def describe(value: Any) -> str:
     elif isinstance(value, partial):
         text = f"partial({describe(value.func)}, {describe(value.args)}, "
         text += f"{describe(value.keywords)})"
+    elif hasattr(value, "icdf") and hasattr(value, "support"):
+        text = " ".join(repr(value).split())  # those of scipy may not be pickled
     else:
         text = type(value).__name__
         with suppress(ValueError):
@@ -143,9 +146,13 @@ def describe_space(space: SearchSpace) -> Fingerprint:
     described = {}
     for name, dimension in space.dimensions.items():
         values = dimension.distribution
+        if isinstance(values, Infrastructure):
+            values = values.distribution
         if isinstance(dimension, Discrete):
             values = dimension.levels
         window = f"from {dimension.low} to {dimension.high}"
+        if isinstance(dimension, Stepped):
+            window += f" in steps of {dimension.step!r}"
         described[f"space's {name}"] = f"{describe(values)} {window}"
     for parameter in space.parameters:
         if parameter.conditions:
