@@ -19,11 +19,9 @@ def best_candidates(
 ) -> list[dict[str, Any]]:
     """Return the best candidates of an earlier search, for another to begin with.
 
-    They are what that one takes as `initial_candidates`.
-
-    It may have another space, algorithm, size or budget. Candidates that
-    failed or were pruned are left out, and each is there once, whatever sizes it was
-    evaluated at. It is ranked by the best of its scores, of any size.
+    They are what that one takes as `initial_candidates`; its space, algorithm, sizes
+    and budget may be others. Candidates that failed or were pruned are left out, and
+    each is there once, whatever sizes it was evaluated at, ranked by its best score.
 
     Parameters
     ----------
@@ -71,8 +69,10 @@ def best_candidates(
     >>> second = IISSearchCV(
     ...     model, wider, initial_candidates=found, n_iter=6, random_state=0
     ... ).fit(X, y)
-    >>> second.best_score_ >= first.best_score_
-    True
+    >>> [sorted(params) for params in found]
+    [['C'], ['C']]
+    >>> [sorted(params) for params in second.cv_results_["params"][:2]]
+    [['C', 'fit_intercept'], ['C', 'fit_intercept']]
     """
     if not isinstance(n_candidates, Integral) or n_candidates < 1:
         raise ValueError(f"n_candidates must be a whole number > 0, got {n_candidates}")
