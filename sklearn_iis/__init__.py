@@ -4,7 +4,14 @@ from sklearn_iis._resize import ImageResizer
 from sklearn_iis._search import IISSearchCV
 from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.execution._monitor import current_monitor
-from sklearn_iis.space import OnlyIf, PerLayer, Rounded, SearchSpace, default_space
+from sklearn_iis.space import (
+    OnlyIf,
+    PerLayer,
+    Rounded,
+    SearchSpace,
+    best_candidates,
+    default_space,
+)
 
 __version__ = "0.1.0"
 
@@ -17,6 +24,7 @@ __all__ = [
     "PerLayer",
     "Rounded",
     "SearchSpace",
+    "best_candidates",
     "current_monitor",
     "default_space",
 ]

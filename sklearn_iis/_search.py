@@ -165,7 +165,8 @@ class IISSearchCV(BaseSearchCV):
         Candidates to begin with, such as `[{"C": 1.0}, {"C": 10.0, "gamma": 0.1}]`,
         in the units of the estimator's parameters. They are evaluated first, and are
         part of the budget of the first stage. What one does not name is drawn from the
-        space. A callable `search` is given them in codes; it is told if it evaluates
+        space. :func:`~sklearn_iis.best_candidates` gives those of an earlier search. A
+        callable `search` is given them in codes; there is a warning if it evaluates
         others.
 
     constraint : callable, default=None

@@ -9,6 +9,7 @@ from sklearn_iis.space._dimension import (
     is_numeric,
     make_dimension,
 )
+from sklearn_iis.space._earlier import best_candidates
 from sklearn_iis.space._parameter import Parameter, PerLayer
 from sklearn_iis.space._partial import fill_candidates
 from sklearn_iis.space._rounded import Rounded, Stepped
@@ -26,6 +27,7 @@ __all__ = [
     "SearchSpace",
     "Stepped",
     "as_key",
+    "best_candidates",
     "default_space",
     "distinct",
     "fill_candidates",

@@ -90,6 +90,17 @@ def fill_params(
     )
 
 
+def is_possible(space: SearchSpace, params: Mapping[str, Any]) -> bool:
+    """Return whether a candidate can have hyperparameters, whatever the constraint."""
+    for own in space.alternatives:
+        try:
+            _pin(own, params)
+        except ValueError:
+            continue
+        return True
+    return False
+
+
 def _check_names(space: SearchSpace, params: Iterable[str]) -> None:
     for name in params:
         if name not in space.names:
