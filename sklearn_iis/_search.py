@@ -1022,7 +1022,7 @@ class IISSearchCV(BaseSearchCV):
         rng = np.random.RandomState([random_state, 1])  # not what the search draws
         return fill_candidates(space, self.initial_candidates, rng)
 
-    def _plan_stages(self, space, X, initial):
+    def _plan_stages(self, space, X, initial=()):
         """Return the plan of the stages; raise an error if a budget is too small."""
         size_param, sizes, params = plan_sizes(
             self.estimator,
