@@ -985,7 +985,7 @@ class IISSearchCV(BaseSearchCV):
         names += ["size_dependent", "pruner"]
         names += [
             name
-            for name in ("initial_candidates", "constraint", "patience")
+            for name in ("initial_candidates", "patience")
             if getattr(self, name) is not None
         ]
         if isinstance(self.random_state, Integral):

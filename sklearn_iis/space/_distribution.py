@@ -1,7 +1,6 @@
 """Distributions of other kinds, with the methods of scipy's frozen ones."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,8 @@ class Drawn:
 
     values: np.ndarray
 
-    @cached_property
+    # Not cached: what describes a distribution looks at its attributes.
+    @property
     def is_whole(self) -> bool:
         return self.values.dtype.kind == "i"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from inspect import signature
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import joblib
@@ -56,6 +56,9 @@ def describe(value: Any) -> str:
         # Of the others, the name tells which one it is.
         if hasattr(value, "__code__") and "<" in value.__qualname__:
             text += f" {digest(_describe_function(value))}"
+        owner = getattr(value, "__self__", None)
+        if owner is not None and not isinstance(owner, type | ModuleType):
+            text += f" of {describe(owner)}"
     elif isinstance(value, partial):
         text = f"partial({describe(value.func)}, {describe(value.args)}, "
         text += f"{describe(value.keywords)})"
@@ -158,6 +161,8 @@ def describe_space(space: SearchSpace) -> Fingerprint:
         if parameter.conditions:
             conditions = [f"{c.parent}: {list(c.codes)}" for c in parameter.conditions]
             described[f"space's {parameter.label} only if"] = describe(conditions)
+    if space.constraint is not None:
+        described["constraint"] = describe(space.constraint)
     # What has a single value is no dimension.
     return {f"space's {n}": describe(r) for n, r in space.ranges.items()} | described
 

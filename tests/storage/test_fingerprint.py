@@ -389,3 +389,37 @@ def test_the_storage_of_a_search_that_is_searched_is_not_told():
     described = describe_params(make_pipeline(search), set())
     assert "secret" not in str(described)
     assert "estimator's iissearchcv__keep" in described
+
+
+class Limit:
+    def __init__(self, most):
+        self.most = most
+
+    def allows(self, params):
+        return params["depth"] <= self.most
+
+
+def test_methods_are_those_of_their_object():
+    assert describe(Limit(2).allows) == describe(Limit(2).allows)
+    assert describe(Limit(2).allows) != describe(Limit(3).allows)
+
+
+def test_a_constraint_is_part_of_the_space():
+    space = SearchSpace({"depth": randint(1, 9)})
+    constrained = [space.constrain(Limit(most).allows) for most in (2, 2, 3)]
+    first, same, other = map(describe_space, constrained)
+    assert first == same != other
+    assert "constraint" not in describe_space(space)
+
+
+def test_a_space_that_was_used_is_the_same():
+    """Also one of numbers that were drawn."""
+
+    class Halves:
+        def rvs(self, random_state):
+            return random_state.randint(9) / 2
+
+    space = SearchSpace({"a": Halves()})
+    before = describe_space(space)
+    space.decode(next(space.draw(random_state=0)))
+    assert describe_space(space) == before
