@@ -329,8 +329,9 @@ class IISSearchCV(BaseSearchCV):
         paths or encoded images. All are read once, before the first stage. "raise" is
         an error that names them all; "skip" leaves them out, with a warning, and with
         them their rows of y and of what else is split along with X; "list" leaves them
-        out without a warning. Either way they are in `unreadable_`. Splits given as
-        lists of numbers are those of X as it was given.
+        out without a warning. Either way they are in `unreadable_`. `cv`, unless
+        it is a number or None, splits X as it was given; what is left out, and a split
+        of which then nothing is left to train or to test on, is taken out afterwards.
 
     Attributes
     ----------
