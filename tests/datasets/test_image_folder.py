@@ -130,7 +130,14 @@ def test_classes_of_another_folder(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [(["rose"], r"any of \['rose'\] is expected"), (["daisy", "daisy"], "twice")],
+    [
+        (["rose"], r"any of \['rose'\] is expected"),
+        (["daisy", "daisy"], "twice"),
+        (["daisy", "../elsewhere"], r"has '\.\./elsewhere'; names of folders"),
+        (["daisy/"], "not paths"),
+        ([".."], "not paths"),
+        ([""], "not paths"),
+    ],
 )
 def test_classes_are_refused(folder, classes, message):
     with pytest.raises(ValueError, match=message):
@@ -153,6 +160,23 @@ def test_links(folder, tmp_path):
     (tmp_path / "linked").symlink_to(folder)
     with pytest.warns(UserWarning, match="2 links"):
         assert len(load_image_folder(tmp_path / "linked").target) == 5
+
+
+def test_classes_are_no_way_out(folder, tmp_path):
+    """A link that is not followed, or a hidden folder, has no images if it is named."""
+    save(tmp_path / "elsewhere/x.png")
+    (folder / "rose").symlink_to(tmp_path / "elsewhere")
+    classes = ["rose", ".hidden", "daisy"]
+    with pytest.warns(UserWarning, match=r"1 links out .*2 classes without images"):
+        flowers = load_image_folder(folder, classes=classes)
+    assert names_of(flowers, folder) == ["daisy/10.png", "daisy/2.bmp"]
+    assert flowers.target.tolist() == [2, 2]
+    assert flowers.target_names.tolist() == classes
+    with pytest.warns(UserWarning, match="1 classes without images"):
+        flowers = load_image_folder(folder, classes=classes, follow_links=True)
+    assert flowers.target.tolist() == [0, 2, 2]
+    with pytest.raises(ValueError, match=r"holds no folders; .* 1 links out"):
+        load_image_folder(folder, classes=["rose"])
 
 
 def test_links_in_a_circle(folder):
