@@ -14,6 +14,7 @@ from sklearn_iis._resize import ImageResizer
 from sklearn_iis._sklearn_compat import Interval, StrOptions, validate_params
 from sklearn_iis.images._formats import list_extensions
 from sklearn_iis.images._read import find_unreadable, make_decoder
+from sklearn_iis.images._report import UnreadableImagesError
 
 
 @validate_params(
@@ -184,12 +185,19 @@ def load_image_folder(
 def _read(filenames, target, resizer, on_error):
     """Return files that can be read, labels, images, and the messages of the others."""
     errors = {}
-    if on_error != "raise":
-        errors = _find_errors(filenames, resizer)
-        if len(errors) == len(filenames):
-            raise ValueError(
-                f"None of the {len(errors)} files can be read: {errors[0]}"
-            )
+    try:
+        # All at once first, so that files are decoded once if there is nothing wrong.
+        data = filenames if resizer is None else resizer.transform(filenames)
+        if resizer is None and on_error != "raise":
+            errors = _find_errors(filenames)
+    except UnreadableImagesError as error:
+        if on_error == "raise":
+            raise
+        errors = error.unreadable
+    if not errors:
+        return filenames, target, data, {}
+    if len(errors) == len(filenames):
+        raise ValueError(f"None of the {len(errors)} files can be read: {errors[0]}")
     good = np.setdiff1d(np.arange(len(filenames)), list(errors))
     unreadable = {str(filenames[index]): error for index, error in errors.items()}
     filenames, target = filenames[good], target[good]
@@ -197,11 +205,10 @@ def _read(filenames, target, resizer, on_error):
     return filenames, target, data, unreadable
 
 
-def _find_errors(filenames, resizer):
+def _find_errors(filenames):
     """Return the messages of files that cannot be read, by index."""
-    size = None if resizer is None else resizer.size
-    size = (size, size) if isinstance(size, Integral) else size
-    decoder = make_decoder("RGB", (255,) * 3, size)
+    # At the smallest scale: all of the file is read at any.
+    decoder = make_decoder("RGB", (255,) * 3, (1, 1))
     errors = find_unreadable(list(filenames), decoder)
     return {index: str(error) for index, error in errors.items()}
 
@@ -306,7 +313,9 @@ class Walk:
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
-            if self._leaves(entry):
+            if not os.path.exists(entry):  # also of a link to itself
+                self.leave_out("links that lead nowhere", entry)
+            elif self._leaves(entry):
                 self.leave_out("links out of the folder (see `follow_links`)", entry)
             else:
                 kept.append(entry)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from sklearn_iis import ImageResizer
 from sklearn_iis.datasets import load_image_folder
+from sklearn_iis.images import _decode
 
 
 def save(path, shape=(8, 9, 3)):
@@ -184,6 +185,28 @@ def test_links_in_a_circle(folder):
     with pytest.warns(UserWarning, match="1 links to a folder that they are in"):
         flowers = load_image_folder(folder, recursive=True)
     assert len(flowers.target) == 4
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_links_that_lead_nowhere(folder, follow_links):
+    """Links to themselves, and to what is not there, are counted."""
+    (folder / "loop").symlink_to("loop")
+    (folder / "daisy/loop.png").symlink_to("loop.png")
+    (folder / "daisy/lost.png").symlink_to("absent.png")
+    with pytest.warns(UserWarning, match=r"3 links that lead nowhere, .*loop'"):
+        flowers = load_image_folder(folder, follow_links=follow_links)
+    assert flowers.target.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "list"])
+def test_files_are_decoded_once(folder, monkeypatch, on_error):
+    decoded = []
+    flatten = _decode.flatten
+    monkeypatch.setattr(
+        _decode, "flatten", lambda *args: decoded.append(1) or flatten(*args)
+    )
+    assert len(load_image_folder(folder, size=8, on_error=on_error).data) == 4
+    assert len(decoded) == 4
 
 
 @pytest.mark.parametrize("size", [None, 8])
