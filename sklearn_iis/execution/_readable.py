@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._sklearn_compat import select_params, take_samples
 from sklearn_iis.images._decode import Decoder
-from sklearn_iis.images._items import find_items, is_encoded
+from sklearn_iis.images._items import find_items
 from sklearn_iis.images._read import find_unreadable, make_decoder
 from sklearn_iis.images._report import make_error
 
@@ -93,7 +93,7 @@ def find_readable(
     everything = Readable(X, y, params, None, {})
     decoder = _find_decoder(estimator)
     items = None if decoder is None else find_items(X)
-    if decoder is None or items is None or not is_encoded(items[0]):
+    if decoder is None or items is None:
         return everything
     errors = find_unreadable(items, decoder)
     if not errors:

@@ -1,5 +1,7 @@
 """Files that cannot be read: named, or left out, before the first stage of a search."""
 
+from io import BytesIO
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +104,30 @@ def test_what_is_split_along(paths):
         search = make_search(on_error="list", cv=cv)
         search.fit(paths, Y, model__sample_weight=np.arange(24.0))
         assert list(search.unreadable_) == BAD
+
+
+def open_truncated():
+    """Return an image of Pillow's that fails once it is loaded."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return Image.open(BytesIO(buffer.getvalue()[:2000]))
+
+
+@pytest.mark.parametrize("first", ["pillow", "array", "missing"])
+def test_each_is_checked_by_its_own_kind(paths, first):
+    X: list = list(paths)
+    firsts = {"pillow": Image.new("L", (6, 5)), "missing": None}
+    X[0] = firsts.get(first, np.zeros((5, 6), np.uint8))
+    X[5] = {"image": {"bytes": None, "path": None}}
+    X[6] = None
+    X[7] = open_truncated()
+    bad = [0] * (first == "missing") + [3, 5, 6, 7, 10]
+    assert list(make_search(on_error="list").fit(X, Y).unreadable_) == bad
+    X[7] = open_truncated()
+    with pytest.raises(OSError, match=f"{len(bad)} images cannot be read") as caught:
+        make_search().fit(X, Y)
+    assert list(caught.value.unreadable) == bad
 
 
 def test_nothing_is_left(paths):
