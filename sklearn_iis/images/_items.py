@@ -38,8 +38,8 @@ def find_items(X: Any) -> Sequence[Any] | None:
     if _is_pair(first):
         raise ValueError(
             f"X[{number}] is a {type(first).__name__} of {len(first)}, as data sets of "
-            "torch have them: pass [image for image, label in dataset] as X, and the labels "
-            "as y"
+            "torch have them: pass [image for image, label in dataset] as X, and the "
+            "labels as y"
         )
     if isinstance(first, Mapping):
         take_image(first, f"X[{number}]")
