@@ -86,7 +86,7 @@ class FitCall:
                 "target y is None"
             )
         X, y = indexable(X, y)
-        self.readable = Readable(X, y, params, None, {})
+        self.given = self.readable = Readable(X, y, params, None, {})
         if on_error is not None:
             self.readable = find_readable(search.estimator, X, y, params, on_error)
         self.X, self.y = self.readable.X, self.readable.y
@@ -107,9 +107,16 @@ class FitCall:
     def splits(self) -> list[tuple[Any, Any]]:
         """The training and test samples of each split, drawn once."""
         is_classification = is_classifier(self.search.estimator)
-        cv = self.readable.renumber(self.search.cv)
-        cv = check_cv(cv, self.y, classifier=is_classification)
-        return _list_splits(cv, self.X, self.y, self.routed.splitter.split)
+        cv = self.search.cv
+        if cv is None or isinstance(cv, Integral) or self.readable.kept is None:
+            cv = check_cv(cv, self.y, classifier=is_classification)
+            return _list_splits(cv, self.X, self.y, self.routed.splitter.split)
+        # Others may have numbers of samples, or a length: those of X as it was given.
+        X, y = self.given.X, self.given.y
+        params = select_params(X, params=self.given.params)
+        params = self.search._get_routed_params_for_fit(params).splitter.split
+        cv = check_cv(cv, y, classifier=is_classification)
+        return self.readable.renumber(_list_splits(cv, X, y, params))
 
     @property
     def params(self) -> dict[str, Any]:

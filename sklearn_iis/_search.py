@@ -326,11 +326,13 @@ class IISSearchCV(BaseSearchCV):
     on_error : {"raise", "skip", "list"}, default="raise"
         What becomes of files that cannot be read as images, if the estimator is a
         pipeline that begins with an :class:`~sklearn_iis.ImageResizer`, and X holds
-        paths or encoded images. All are read once, before the first stage. "raise" is
+        paths, encoded images or images of Pillow's. None in the place of an image is
+        one that cannot be read. All are read once, before the first stage. "raise" is
         an error that names them all; "skip" leaves them out, with a warning, and with
         them their rows of y and of what else is split along with X; "list" leaves them
-        out without a warning. Either way they are in `unreadable_`. Splits given as
-        lists of numbers are those of X as it was given.
+        out without a warning. Either way they are in `unreadable_`. `cv`, unless
+        it is a number or None, splits X as it was given; what is left out, and a split
+        of which then nothing is left to train or to test on, is taken out afterwards.
 
     Attributes
     ----------

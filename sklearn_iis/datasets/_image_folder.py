@@ -14,6 +14,7 @@ from sklearn_iis._resize import ImageResizer
 from sklearn_iis._sklearn_compat import Interval, StrOptions, validate_params
 from sklearn_iis.images._formats import list_extensions
 from sklearn_iis.images._read import find_unreadable, make_decoder
+from sklearn_iis.images._report import UnreadableImagesError
 
 
 @validate_params(
@@ -68,7 +69,8 @@ def load_image_folder(
     classes : array-like of str, default=None
         The names of the classes in the order of their labels, such as `target_names` of
         the images that a classifier was trained on, so that a folder to test on has the
-        same labels even if it lacks a class. If None, all folders, sorted by name.
+        same labels even if it lacks a class. Hidden folders, and links that are not
+        followed, count as lacking. If None, all folders, sorted by name.
 
     on_error : {"raise", "skip", "list"}, default="raise"
         What to do about files that cannot be read as images: raise an error that names
@@ -112,7 +114,7 @@ def load_image_folder(
 
     ValueError
         If it holds no folders, or none of them images that can be read; if `classes`
-        has a name twice, or no folder is named so.
+        has a name twice, or a path, or no folder is named so.
 
     OSError
         If files cannot be read as images, and `on_error` is "raise".
@@ -147,11 +149,14 @@ def load_image_folder(
         raise NotADirectoryError(f"There is no folder '{path}'.")
     extensions = list_extensions() if extensions is None else tuple(extensions)
     walk = Walk(path, extensions, recursive, follow_links)
-    folders = walk.list_classes(None if classes is None else list(map(str, classes)))
-    files = [walk.list_images(folder) for folder in folders]
+    names = None if classes is None else list(map(str, classes))
+    folders = walk.find_classes(names)
+    names = list(folders) if names is None else names
+    # A class that was not found, or was left out, has none.
+    files = [walk.list_images(folders[n]) if n in folders else [] for n in names]
 
     filenames = np.array([str(file) for images in files for file in images], dtype=str)
-    target = np.repeat(np.arange(len(folders)), [len(images) for images in files])
+    target = np.repeat(np.arange(len(names)), [len(images) for images in files])
     if not len(filenames):
         raise ValueError(
             f"The class folders of '{path}' hold no images, which are files that end in"
@@ -161,8 +166,8 @@ def load_image_folder(
     filenames, target, data, unreadable = _read(filenames, target, resizer, on_error)
     if on_error == "skip":
         walk.left_out["files that cannot be read as images"] = list(unreadable.values())
-    for label in np.setdiff1d(np.arange(len(folders)), target):
-        walk.leave_out("classes without images", folders[label])
+    for label in np.setdiff1d(np.arange(len(names)), target):
+        walk.leave_out("classes without images", path / names[label])
     walk.warn()
     if return_X_y:
         return data, target
@@ -170,9 +175,9 @@ def load_image_folder(
     return Bunch(
         data=data,
         target=target,
-        target_names=np.array([folder.name for folder in folders]),
+        target_names=np.array(names),
         filenames=filenames,
-        DESCR=f"{len(target)} images of {len(folders)} classes from '{path}'",
+        DESCR=f"{len(target)} images of {len(names)} classes from '{path}'",
         **listed,
     )
 
@@ -180,12 +185,19 @@ def load_image_folder(
 def _read(filenames, target, resizer, on_error):
     """Return files that can be read, labels, images, and the messages of the others."""
     errors = {}
-    if on_error != "raise":
-        errors = _find_errors(filenames, resizer)
-        if len(errors) == len(filenames):
-            raise ValueError(
-                f"None of the {len(errors)} files can be read: {errors[0]}"
-            )
+    try:
+        # All at once first, so that files are decoded once if there is nothing wrong.
+        data = filenames if resizer is None else resizer.transform(filenames)
+        if resizer is None and on_error != "raise":
+            errors = _find_errors(filenames)
+    except UnreadableImagesError as error:
+        if on_error == "raise":
+            raise
+        errors = error.unreadable
+    if not errors:
+        return filenames, target, data, {}
+    if len(errors) == len(filenames):
+        raise ValueError(f"None of the {len(errors)} files can be read: {errors[0]}")
     good = np.setdiff1d(np.arange(len(filenames)), list(errors))
     unreadable = {str(filenames[index]): error for index, error in errors.items()}
     filenames, target = filenames[good], target[good]
@@ -193,11 +205,10 @@ def _read(filenames, target, resizer, on_error):
     return filenames, target, data, unreadable
 
 
-def _find_errors(filenames, resizer):
+def _find_errors(filenames):
     """Return the messages of files that cannot be read, by index."""
-    size = None if resizer is None else resizer.size
-    size = (size, size) if isinstance(size, Integral) else size
-    decoder = make_decoder("RGB", (255,) * 3, size)
+    # At the smallest scale: all of the file is read at any.
+    decoder = make_decoder("RGB", (255,) * 3, (1, 1))
     errors = find_unreadable(list(filenames), decoder)
     return {index: str(error) for index, error in errors.items()}
 
@@ -248,29 +259,39 @@ class Walk:
         if text := self.describe():
             warnings.warn(text.strip(), UserWarning, stacklevel=4)
 
-    def list_classes(self, names: Sequence[str] | None) -> list[Path]:
-        """Return the folders of the classes, which need not exist if they are named."""
-        found = []
+    def find_classes(self, names: Sequence[str] | None) -> dict[str, Path]:
+        """Return the folders of the classes by name; not all that are named exist."""
+        self._check_names(names or [])
+        found = {}
         for entry in self._list_entries(self.root):
             if not entry.is_dir():
                 self.leave_out("files that are in no class folder", entry)
             elif names is not None and entry.name not in names:
                 self.leave_out("folders that are none of `classes`", entry)
             else:
-                found.append(entry)
-        if names is None and found:
-            return found
+                found[entry.name] = entry
         if not found:
             wanted = "one for each class" if names is None else f"any of {list(names)}"
-            raise ValueError(f"'{self.root}' holds no folders; {wanted} is expected.")
-        assert names is not None
+            raise ValueError(
+                f"'{self.root}' holds no folders; {wanted} is expected."
+                + self.describe()
+            )
+        return found
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        """Refuse names of classes that cannot be those of folders in the root."""
+        for name in names:
+            if name in ("", "..") or name != Path(name).name:
+                raise ValueError(
+                    f"`classes` has {name!r}; names of folders in '{self.root}' are "
+                    "expected, not paths"
+                )
         if len(set(names)) != len(names):
             raise ValueError(f"`classes` names one of them twice: {list(names)}")
-        return [self.root / name for name in names]
 
     def list_images(self, folder: Path) -> list[Path]:
         """Return the images of a class."""
-        return list(self._walk(folder, {folder.resolve()})) if folder.is_dir() else []
+        return list(self._walk(folder, {folder.resolve()}))
 
     def _walk(self, folder: Path, parents: set[Path]) -> Iterator[Path]:
         for entry in self._list_entries(folder):
@@ -292,7 +313,9 @@ class Walk:
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
-            if self._leaves(entry):
+            if not os.path.exists(entry):  # also of a link to itself
+                self.leave_out("links that lead nowhere", entry)
+            elif self._leaves(entry):
                 self.leave_out("links out of the folder (see `follow_links`)", entry)
             else:
                 kept.append(entry)

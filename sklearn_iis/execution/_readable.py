@@ -1,8 +1,8 @@
 """Files that cannot be read: found, and perhaps left out, before a search begins."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn_iis._resize import ImageResizer
 from sklearn_iis._sklearn_compat import select_params, take_samples
 from sklearn_iis.images._decode import Decoder
-from sklearn_iis.images._items import find_items, is_encoded
+from sklearn_iis.images._items import find_items
 from sklearn_iis.images._read import find_unreadable, make_decoder
 from sklearn_iis.images._report import make_error
 
@@ -38,12 +38,18 @@ class Readable:
     kept: np.ndarray | None
     unreadable: dict[int, str]
 
-    def renumber(self, cv: Any) -> Any:
-        """Return a `cv` for what is left; lists of splits have numbers of samples."""
-        if self.kept is None or cv is None or isinstance(cv, Integral):
-            return cv
-        if hasattr(cv, "split") and not isinstance(cv, str):
-            return cv
+    def renumber(self, splits: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """Return splits of all samples, by number or mask, as splits of what is left.
+
+        A split that is left nothing to train on, or nothing to test on, is left out.
+
+        Raises
+        ------
+        ValueError
+            If that is so of all splits.
+        """
+        if self.kept is None:
+            return list(splits)
         n_samples = len(self.kept) + len(self.unreadable)
         numbers = np.full(n_samples, -1)
         numbers[self.kept] = np.arange(len(self.kept))
@@ -52,7 +58,14 @@ class Readable:
             chosen = numbers[np.asarray(samples)]  # numbers or a mask
             return chosen[chosen >= 0]
 
-        return [(select(train), select(test)) for train, test in cv]
+        left = [(select(train), select(test)) for train, test in splits]
+        left = [(train, test) for train, test in left if len(train) and len(test)]
+        if not left:
+            raise ValueError(
+                f"Without the {len(self.unreadable)} of {n_samples} images that cannot "
+                "be read, no split of `cv` has samples both to train and to test on"
+            )
+        return left
 
 
 def find_readable(
@@ -80,7 +93,7 @@ def find_readable(
     everything = Readable(X, y, params, None, {})
     decoder = _find_decoder(estimator)
     items = None if decoder is None else find_items(X)
-    if decoder is None or items is None or not is_encoded(items[0]):
+    if decoder is None or items is None:
         return everything
     errors = find_unreadable(items, decoder)
     if not errors:

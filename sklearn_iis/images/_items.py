@@ -1,5 +1,6 @@
 """The images of X one by one, whatever they come in."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
@@ -32,24 +33,35 @@ def find_items(X: Any) -> Sequence[Any] | None:
             return None
     if not len(X):
         return None
-    first = X[0]
+    number = next((i for i in range(len(X)) if not is_missing(X[i])), 0)
+    first = X[number]
     if _is_pair(first):
         raise ValueError(
-            f"X[0] is a {type(first).__name__} of {len(first)}, as data sets of torch "
-            "have them: pass [image for image, label in dataset] as X, and the labels "
-            "as y"
+            f"X[{number}] is a {type(first).__name__} of {len(first)}, as data sets of "
+            "torch have them: pass [image for image, label in dataset] as X, and the "
+            "labels as y"
         )
     if isinstance(first, Mapping):
-        take_image(first, "X[0]")
+        take_image(first, f"X[{number}]")
         return X
     return X if _is_image(first) else None
 
 
 def is_encoded(item: Any) -> bool:
     """Return whether an image is to be decoded, from its file or from bytes."""
+    if is_missing(item):
+        return False
+    return isinstance(take_image(item, "X"), PATH + ENCODED)
+
+
+def is_missing(item: Any) -> bool:
+    """Return whether None or NaN, also in a row of a data set, stands for an image."""
     if isinstance(item, Mapping):
-        item = take_image(item, "X")
-    return isinstance(item, PATH + ENCODED)
+        if _is_not_decoded(item):
+            return item.get("bytes") is None and is_missing(item.get("path"))
+        named = [key for key in IMAGE_KEYS if key in item]
+        return bool(named) and is_missing(item[named[0]])
+    return item is None or (isinstance(item, float) and math.isnan(item))
 
 
 def take_image(item: Any, name: str) -> Any:
@@ -57,16 +69,19 @@ def take_image(item: Any, name: str) -> Any:
 
     Raises
     ------
+    OSError
+        If the image is missing.
+
     ValueError
         If no column, or several, may be the image.
     """
+    if is_missing(item):
+        raise OSError(f"{name} is {describe(item)}: the image is missing")
     if not isinstance(item, Mapping):
         return item
-    if {"bytes", "path"} >= item.keys() and item:  # an image that is not decoded
-        item = item.get("bytes") or item.get("path")
-        if item is not None:
-            return item
-        raise ValueError(f"{name} has neither bytes nor a path: the image is missing")
+    if _is_not_decoded(item):
+        data = item.get("bytes")
+        return item["path"] if data is None else data
     named = [key for key in IMAGE_KEYS if key in item]
     found = named[:1] or [key for key, value in item.items() if _is_image(value)]
     if len(found) != 1:
@@ -90,6 +105,11 @@ def describe(item: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}... ({type(item).__name__})"
 
 
+def _is_not_decoded(item):
+    """Return whether a row is an image as data sets of Hugging Face store it."""
+    return bool(item) and {"bytes", "path"} >= item.keys()
+
+
 def _is_image(item):
     if isinstance(item, (*PATH, *ENCODED, Image.Image)):
         return True
@@ -109,17 +129,17 @@ def _take_column(X):
     if isinstance(X, list | tuple):
         if X and all(isinstance(r, list | tuple) and len(r) == 1 for r in X):
             column = [row[0] for row in X]
-            return column if _is_image_or_row(column[0]) else X
+            return column if _is_image_or_row(_find_first(column)) else X
         return X
     if shape is None or len(shape) != 2 or not shape[0] or not shape[1]:
         return X
     if hasattr(X, "columns"):
         columns = {name: X[name] for name in X.columns}
-        firsts = {name: next(iter(column)) for name, column in columns.items()}
+        firsts = {name: _find_first(column) for name, column in columns.items()}
     elif isinstance(X, np.ndarray) and X.dtype.kind in "OUST":
         _refuse_fixed_bytes(X)
         columns = {number: X[:, number] for number in range(X.shape[1])}
-        firsts = {number: column[0] for number, column in columns.items()}
+        firsts = {number: _find_first(column) for number, column in columns.items()}
     else:
         return X
     found = [name for name, item in firsts.items() if _is_image_or_row(item)]
@@ -132,6 +152,11 @@ def _take_column(X):
             f"X[{found[0]!r}]"
         )
     return list(columns[found[0]])
+
+
+def _find_first(column):
+    """Return the first cell of a column that is not missing; None if all are."""
+    return next((item for item in column if not is_missing(item)), None)
 
 
 def _is_image_or_row(item):

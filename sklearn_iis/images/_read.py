@@ -6,6 +6,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+from PIL.ImageFile import ImageFile
 
 from sklearn_iis.images._budget import ByteBudget
 from sklearn_iis.images._decode import Decoder
@@ -106,14 +107,15 @@ def read_images(
 def find_unreadable(
     X: Sequence[Any], decoder: Decoder, indices: Iterable[int] | None = None
 ) -> dict[int, Exception]:
-    """Return the errors of images that cannot be read, by index.
+    """Return the errors of images that are missing or cannot be read, by index.
 
-    Images in memory, which cannot be otherwise, are not looked at.
+    Pixels in memory, which are there, are not looked at.
     """
 
     def check(index):
         item = take_image(X[index], f"X[{index}]")
-        if is_encoded(item):
+        # An image of Pillow's that is of a file may not be loaded yet.
+        if is_encoded(item) or isinstance(item, ImageFile):
             decoder.decode(item, name_image(item, index), lambda pixels: None)
 
     indices = range(len(X)) if indices is None else indices
@@ -149,7 +151,7 @@ def _collect(function, indices, X, take) -> dict[int, Exception]:
 def _map(function: Callable, indices: Iterable[int], X: Sequence[Any]) -> Iterator[Any]:
     """Call a function for all indices; in threads if images are to be decoded."""
     # A data set of others may not be made for several threads.
-    if not (isinstance(X, list | tuple) and is_encoded(X[0])):
+    if not (isinstance(X, list | tuple) and any(map(is_encoded, X))):
         yield from map(function, indices)
         return
     # Of the cores that this process may use, which a container or `taskset` bounds.

@@ -8,6 +8,7 @@ from PIL import Image
 
 from sklearn_iis import ImageResizer
 from sklearn_iis.datasets import load_image_folder
+from sklearn_iis.images import _decode
 
 
 def save(path, shape=(8, 9, 3)):
@@ -130,7 +131,14 @@ def test_classes_of_another_folder(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [(["rose"], r"any of \['rose'\] is expected"), (["daisy", "daisy"], "twice")],
+    [
+        (["rose"], r"any of \['rose'\] is expected"),
+        (["daisy", "daisy"], "twice"),
+        (["daisy", "../elsewhere"], r"has '\.\./elsewhere'; names of folders"),
+        (["daisy/"], "not paths"),
+        ([".."], "not paths"),
+        ([""], "not paths"),
+    ],
 )
 def test_classes_are_refused(folder, classes, message):
     with pytest.raises(ValueError, match=message):
@@ -155,11 +163,50 @@ def test_links(folder, tmp_path):
         assert len(load_image_folder(tmp_path / "linked").target) == 5
 
 
+def test_classes_are_no_way_out(folder, tmp_path):
+    """A link that is not followed, or a hidden folder, has no images if it is named."""
+    save(tmp_path / "elsewhere/x.png")
+    (folder / "rose").symlink_to(tmp_path / "elsewhere")
+    classes = ["rose", ".hidden", "daisy"]
+    with pytest.warns(UserWarning, match=r"1 links out .*2 classes without images"):
+        flowers = load_image_folder(folder, classes=classes)
+    assert names_of(flowers, folder) == ["daisy/10.png", "daisy/2.bmp"]
+    assert flowers.target.tolist() == [2, 2]
+    assert flowers.target_names.tolist() == classes
+    with pytest.warns(UserWarning, match="1 classes without images"):
+        flowers = load_image_folder(folder, classes=classes, follow_links=True)
+    assert flowers.target.tolist() == [0, 2, 2]
+    with pytest.raises(ValueError, match=r"holds no folders; .* 1 links out"):
+        load_image_folder(folder, classes=["rose"])
+
+
 def test_links_in_a_circle(folder):
     (folder / "daisy/again").symlink_to(folder / "daisy")
     with pytest.warns(UserWarning, match="1 links to a folder that they are in"):
         flowers = load_image_folder(folder, recursive=True)
     assert len(flowers.target) == 4
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_links_that_lead_nowhere(folder, follow_links):
+    """Links to themselves, and to what is not there, are counted."""
+    (folder / "loop").symlink_to("loop")
+    (folder / "daisy/loop.png").symlink_to("loop.png")
+    (folder / "daisy/lost.png").symlink_to("absent.png")
+    with pytest.warns(UserWarning, match=r"3 links that lead nowhere, .*loop'"):
+        flowers = load_image_folder(folder, follow_links=follow_links)
+    assert flowers.target.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "list"])
+def test_files_are_decoded_once(folder, monkeypatch, on_error):
+    decoded = []
+    flatten = _decode.flatten
+    monkeypatch.setattr(
+        _decode, "flatten", lambda *args: decoded.append(1) or flatten(*args)
+    )
+    assert len(load_image_folder(folder, size=8, on_error=on_error).data) == 4
+    assert len(decoded) == 4
 
 
 @pytest.mark.parametrize("size", [None, 8])

@@ -1,15 +1,23 @@
 """Files that cannot be read: named, or left out, before the first stage of a search."""
 
+from io import BytesIO
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import (
+    LeaveOneGroupOut,
+    LeaveOneOut,
+    PredefinedSplit,
+    StratifiedKFold,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_iis import IISSearchCV, ImageResizer
+from sklearn_iis._plan import FitCall
 from sklearn_iis.execution._readable import Readable
 
 BAD = [3, 10]
@@ -98,6 +106,30 @@ def test_what_is_split_along(paths):
         assert list(search.unreadable_) == BAD
 
 
+def open_truncated():
+    """Return an image of Pillow's that fails once it is loaded."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return Image.open(BytesIO(buffer.getvalue()[:2000]))
+
+
+@pytest.mark.parametrize("first", ["pillow", "array", "missing"])
+def test_each_is_checked_by_its_own_kind(paths, first):
+    X: list = list(paths)
+    firsts = {"pillow": Image.new("L", (6, 5)), "missing": None}
+    X[0] = firsts.get(first, np.zeros((5, 6), np.uint8))
+    X[5] = {"image": {"bytes": None, "path": None}}
+    X[6] = None
+    X[7] = open_truncated()
+    bad = [0] * (first == "missing") + [3, 5, 6, 7, 10]
+    assert list(make_search(on_error="list").fit(X, Y).unreadable_) == bad
+    X[7] = open_truncated()
+    with pytest.raises(OSError, match=f"{len(bad)} images cannot be read") as caught:
+        make_search().fit(X, Y)
+    assert list(caught.value.unreadable) == bad
+
+
 def test_nothing_is_left(paths):
     with pytest.raises(OSError, match="2 images cannot be read"):
         make_search(on_error="skip").fit([paths[i] for i in BAD], [0, 1])
@@ -121,6 +153,50 @@ def test_splits_are_renumbered():
     assert train.tolist() == [2, 0]
     assert test.tolist() == [1]
     assert again.tolist() == [1]
-    assert readable.renumber(3) == 3
-    splitter = StratifiedKFold(3)
-    assert readable.renumber(splitter) is splitter
+
+
+def test_splits_of_which_nothing_is_left():
+    """They are left out, unless that is so of all."""
+    readable = Readable(None, None, {}, np.array([0, 2]), {1: "damaged"})
+    [(train, test)] = readable.renumber([([0], [2]), ([1], [0]), ([0, 2], [1])])
+    assert (train.tolist(), test.tolist()) == ([0], [1])
+    with pytest.raises(ValueError, match="Without the 1 of 3 images"):
+        readable.renumber([([0, 2], [1])])
+
+
+class FirstHalf:
+    """A splitter of one's own, with numbers of samples."""
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return 1
+
+    def split(self, X, y=None, groups=None):
+        yield np.arange(12), np.arange(12, 24)
+
+
+@pytest.mark.parametrize(
+    ("cv", "groups"),
+    [
+        (FirstHalf(), None),
+        (PredefinedSplit(np.repeat([-1, 0], 12)), None),
+        (LeaveOneGroupOut(), np.repeat([0, 1], 12)),
+        (LeaveOneOut(), None),
+    ],
+)
+def test_splitters(paths, cv, groups):
+    """They split X as given: no sample goes from one fold to another."""
+    given = list(cv.split(paths, Y, groups))
+    search = make_search(on_error="list", cv=cv)
+    plan = FitCall(search, paths, Y, {"groups": groups}, "list")
+    kept = np.setdiff1d(np.arange(24), BAD)
+    expected = [[np.setdiff1d(part, BAD).tolist() for part in split] for split in given]
+    expected = [split for split in expected if all(split)]
+    assert [[kept[part].tolist() for part in split] for split in plan.splits] == (
+        expected
+    )
+
+
+def test_splitter_of_a_search(paths):
+    search = make_search(on_error="list", cv=FirstHalf()).fit(paths, Y)
+    assert list(search.unreadable_) == BAD
+    assert search.n_splits_ == 1

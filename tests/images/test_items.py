@@ -106,7 +106,6 @@ REFUSED = {
         lambda p: [dict.fromkeys("ab", Image.fromarray(IMAGES[0]))],
         "an image is expected in one named 'image' or 'img'",
     ),
-    "empty rows": (lambda p: [{"image": {"bytes": None, "path": None}}], "missing"),
 }
 
 
@@ -115,3 +114,46 @@ def test_refused(paths, form):
     make, message = REFUSED[form]
     with pytest.raises(ValueError, match=message):
         ImageResizer(5).transform(make(paths))
+
+
+MISSING = {
+    "None": None,
+    "NaN": float("nan"),
+    "row": {"image": None},
+    "row not decoded": {"bytes": None, "path": None},
+    "row of one": {"image": {"bytes": None, "path": None}, "label": 1},
+}
+
+
+@pytest.mark.parametrize("form", MISSING)
+@pytest.mark.parametrize("other", ["path", "array"])
+def test_missing(paths, form, other):
+    """They are named with all others that cannot be read, also if they are first."""
+    missing = MISSING[form]
+    good = {"path": paths[0], "array": IMAGES[0]}[other]
+    X = [missing, good, b"damaged", good, missing]
+    for method in ("fit", "transform"):
+        with pytest.raises(OSError, match="3 images cannot be read") as caught:
+            getattr(ImageResizer(5), method)(X)
+        assert list(caught.value.unreadable) == [0, 2, 4]
+        assert "X[4] is" in caught.value.unreadable[4]
+        assert "the image is missing" in caught.value.unreadable[4]
+
+
+def test_all_rows_are_missing():
+    with pytest.raises(OSError, match=r"X\[0\] is .*: the image is missing"):
+        ImageResizer(5).fit([{"image": {"bytes": None, "path": None}}])
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, as_objects, pd.Series])
+def test_missing_in_a_column(paths, make):
+    with pytest.raises(OSError, match=r"X\[0\] is (None|nan): the image is missing"):
+        ImageResizer(5).transform(make([None, *paths]))
+
+
+def test_no_bytes_are_not_missing(paths, monkeypatch, tmp_path):
+    """A path beside bytes is that of another machine: it is not read."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("0.png", None):
+        with pytest.raises(OSError, match=r"X\[0\] cannot be read as an image"):
+            ImageResizer(5).transform([{"image": {"bytes": b"", "path": path}}])
