@@ -30,7 +30,11 @@ from sklearn_iis.images._read import (
     read_images,
 )
 from sklearn_iis.images._report import make_error
-from sklearn_iis.images._resample import fit_images
+from sklearn_iis.images._resample import (
+    find_inner_size,
+    fit_images,
+    refuse_mixed_scales,
+)
 
 
 class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
@@ -419,12 +423,20 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
         """A sequence of images or paths as one array."""
         decoder = self._make_decoder(size)
 
+        shapes = set()
+
         def load(index):
-            return self._load(X, index, size, decoder)
+            image = self._load(X, index, size, decoder)
+            shapes.add(image.shape[:2])
+            return image
 
         def fit(image):
             return self._fit_image(image, size)
 
         images = read_images(X, load, fit, self.size)
         decoder.notes.warn(stacklevel=3)
+        if self.aspect != "pad" or size is None:
+            return images
+        if any(find_inner_size(shape, size) != size for shape in shapes):
+            refuse_mixed_scales(images, self._check_background())
         return images
