@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from io import BytesIO
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -24,6 +25,9 @@ from sklearn_iis.images._report import Notes
 # percentile 2, 6, 2, 4; standard deviation of the pixels 67); with 1 instead of 2, by
 # 1.4, 3.6, 1.2, 3.0.
 DRAFT_SCALE = 2
+
+# Formats whose images, once decoded, do not tell all of how they were stored.
+FORGETFUL = {"PNG", "PPM", "SGI", "TIFF"}
 
 # The most bytes of a pixel while an image is decoded: by Pillow, after conversion, and
 # in an array. What is neither plain grey nor plain colour is converted more often: 22
@@ -115,7 +119,7 @@ class Decoder:
                 if not in_memory:
                     self._draft(image)
                 with self.budget.spend(_count_bytes(image)):
-                    pixels = self._to_pixels(image, exif, name)
+                    pixels = self._to_pixels(image, exif, name, in_memory)
                     # Errors of `finish` are not of the file.
                     return self._finish(finish, pixels)
         except _FinishError as error:
@@ -143,13 +147,16 @@ class Decoder:
         size = None if self.size is None else 2 * (DRAFT_SCALE * max(self.size),)
         image.draft(self.mode, size)
 
-    def _to_pixels(self, image, exif, name):
+    def _to_pixels(self, image, exif, name, in_memory):
         """Return a uint8 array of an image."""
         # As opened; an image that was made of it is as its maker wants it.
         is_as_stored = type(image) is not Image.Image
-        if is_as_stored and _has_several(image):
+        header = _find_header(image) if in_memory and is_as_stored else image
+        if is_as_stored and _has_several(header):
             self.notes.add(SEVERAL, name)
-        stored = find_stored(image)
+        stored = find_stored(header)
+        if getattr(image, "tile", ()):
+            image = header  # the one in memory stays as it is, for the next time
         image.load()
         if is_as_stored:
             try:
@@ -188,11 +195,63 @@ def _count_bytes(image):
     return per_pixel * image.width * image.height
 
 
+def _find_header(image):
+    """Return an image that is not decoded yet in place of one of Pillow's, if need be.
+
+    An image that is decoded has forgotten how it was stored. The image itself, if that
+    does not matter, or there is no file any more.
+    """
+    if image.format not in FORGETFUL or image.tell():
+        return image
+    again = _open_again(image)
+    if again is None or (again.mode, again.size) != (image.mode, image.size):
+        return image
+    return again
+
+
+def _open_again(image):
+    """Return an image from the file of another one; None if there is none any more."""
+    file, path = getattr(image, "fp", None), getattr(image, "filename", "")
+    try:
+        if file is not None and not file.closed:
+            position = file.tell()
+            file.seek(0)
+            source = BytesIO(file.read())
+            file.seek(position)
+        elif path:
+            source = BytesIO(Path(path).read_bytes())
+        else:
+            return None
+        return Image.open(source, formats=list_openers())
+    except Exception:  # what a file has become is no matter of the image
+        return None
+
+
 def _has_several(image):
     """Return whether an image is the first one of a file with several."""
+    if image.format == "PPM":
+        return _has_next_ppm(image)
     # The others in an MPO are of the same view: previews, or maps of the depth.
     is_single = image.format == "MPO" or not getattr(image, "is_animated", False)
     return not is_single and image.tell() == 0
+
+
+def _has_next_ppm(image):
+    """Return whether another image follows, which Pillow does not look for."""
+    if not image.tile or image.fp is None:
+        return False
+    codec, _, start, args = image.tile[0]
+    if codec == "ppm_plain":  # these have one image
+        return False
+    n_bytes = {"I": 2, "F": 4}.get(image.mode, len(image.getbands()))
+    if codec == "ppm" and image.mode != "I" and args[-1] > 255:
+        n_bytes *= 2
+    row = -(-image.width // 8) if image.mode == "1" else n_bytes * image.width
+    position = image.fp.tell()
+    image.fp.seek(start + row * image.height)
+    following = image.fp.read(2)
+    image.fp.seek(position)
+    return following[:1] == b"P" and following[1:].isdigit()
 
 
 class _FinishError(Exception):
