@@ -30,7 +30,11 @@ from sklearn_iis.images._read import (
     read_images,
 )
 from sklearn_iis.images._report import make_error
-from sklearn_iis.images._resample import fit_images
+from sklearn_iis.images._resample import (
+    find_inner_size,
+    fit_images,
+    refuse_mixed_scales,
+)
 
 
 class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
@@ -93,13 +97,13 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
     Notes
     -----
     JPEG files are decoded at a reduced scale of 1/8, 1/4 or 1/2 where that leaves them
-    at least twice as large as `size`. The orientation that the EXIF data of a file asks
-    for is applied. Of 16 bits a channel the upper 8 are taken. Files in which white may
-    be any value (32 bits, floats) are refused. Of several frames or pages the first one
-    is read, with a warning. Formats are AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PCX, PNG,
-    PPM, QOI, SGI, TIFF and WebP, as far as Pillow was built with them; no other one is
-    opened, whatever the extension. A table of what is read how is in
-    doc/images.md.
+    at least twice as large as `size`, but for "nearest". The orientation that the EXIF
+    data of a file asks for is applied. Of 16 bits a channel the upper 8 are taken.
+    Files in which white may be any value (32 bits, floats) are refused. Of several
+    frames or pages the first one is read, with a warning. Formats are AVIF, BMP, GIF,
+    JPEG, JPEG 2000, MPO, PCX, PNG, PPM, QOI, SGI, TIFF and WebP, as far as Pillow was
+    built with them; no other one is opened, whatever the extension. A table of what is
+    read how is in doc/images.md.
 
     Files are read by threads, one for each core that the process may use and a few
     more, which together hold about 256 MiB of images, or one larger image.
@@ -316,7 +320,9 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
 
     def _make_decoder(self, size):
         """The decoder of files, and of images of Pillow's, for one call."""
-        return make_decoder(self.mode, self._check_background(), size)
+        # "nearest" asks for pixels as they are, and a smaller scale averages them.
+        draft_size = None if self.interpolation == "nearest" else size
+        return make_decoder(self.mode, self._check_background(), draft_size)
 
     def _fit_size(self, X, size):
         """Checked images of one size at another one."""
@@ -417,12 +423,20 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
         """A sequence of images or paths as one array."""
         decoder = self._make_decoder(size)
 
+        shapes = set()
+
         def load(index):
-            return self._load(X, index, size, decoder)
+            image = self._load(X, index, size, decoder)
+            shapes.add(image.shape[:2])
+            return image
 
         def fit(image):
             return self._fit_image(image, size)
 
         images = read_images(X, load, fit, self.size)
         decoder.notes.warn(stacklevel=3)
+        if self.aspect != "pad" or size is None:
+            return images
+        if any(find_inner_size(shape, size) != size for shape in shapes):
+            refuse_mixed_scales(images, self._check_background())
         return images

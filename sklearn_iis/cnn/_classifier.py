@@ -1063,6 +1063,10 @@ def _as_images(X):
     if X.ndim == 3:
         return X[..., np.newaxis]
     if X.ndim == 4:
-        refuse_channels_first(X.shape, "X", "give X.transpose(0, 2, 3, 1)")
+        remedy = (
+            "give X.transpose(0, 2, 3, 1); images that are so low with so many "
+            "channels, turned, as X.transpose(0, 2, 1, 3)"
+        )
+        refuse_channels_first(X.shape, "X", remedy)
         return X
     raise ValueError(f"Found array with dim {X.ndim}, while images have 2 to 4.")

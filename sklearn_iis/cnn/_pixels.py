@@ -8,8 +8,8 @@ import numpy as np
 # quarter.
 OVERSHOOT = 0.25
 
-# A bright pixel, by mean and deviation in training, beyond which pixels are not from 0
-# to 1, nor standardised.
+# A bright pixel, by mean and deviation, beyond which pixels are not from 0 to 1, nor
+# standardised.
 BRIGHT = 8
 
 # So many times as bright are no pixels of the same scale.
@@ -55,9 +55,14 @@ def warn_of_scale(images: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> No
     """
     bright = float(np.max(mean + 1 / scale))
     highest = float(images.max())
-    if bright > BRIGHT and 0 < highest <= 1:
+    # Integers up to 1 are dark.
+    is_unit = images.dtype.kind == "f" and 0 < highest <= 1 + OVERSHOOT
+    if bright > BRIGHT and is_unit:
         ranges = "0 to 255, or the like", "0 to 1"
-    elif 0 < bright <= 1 and highest > UNLIKE * bright:
+    elif 0 < bright <= 1 and highest > BRIGHT:
+        # Images with few bright pixels have them much above the mean.
+        if _find_bright(images) <= UNLIKE * bright:
+            return
         ranges = "0 to 1", "0 to 255, or the like"
     else:
         return
@@ -68,3 +73,10 @@ def warn_of_scale(images: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> No
         UserWarning,
         stacklevel=3,
     )
+
+
+def _find_bright(images):
+    """Return a bright pixel, as the highest mean and deviation of a channel."""
+    axes = tuple(range(images.ndim - 1))
+    means = images.mean(axes, dtype=np.float64)
+    return float(np.max(means + images.std(axes, dtype=np.float64)))

@@ -5,13 +5,25 @@ import numpy as np
 # Numbers of channels by which an axis is taken for that of the channels.
 COUNTS = (1, 3, 4)
 
+# More channels than this are not likely, where they are as many as there are rows.
+MANY = 16
+
+# The sides of images with channels first differ by this factor at most.
+SIMILAR = 2
+
 
 def seems_channels_first(shape: tuple[int, ...]) -> bool:
     """Return whether images seem not to be (..., height, width, channels), as said.
 
+    They do if the last two axes may be the sides of an image, and the last one hardly
+    the channels: if they are equal, or similar and the last one is larger than `MANY`.
     Images of a few pixels may be anything, and are taken as they are said to be.
     """
-    return len(shape) >= 3 and shape[-3] in COUNTS and min(shape[-2:]) > max(COUNTS)
+    if len(shape) < 3 or shape[-3] not in COUNTS or min(shape[-2:]) <= max(COUNTS):
+        return False
+    height, width = shape[-2:]
+    is_similar = max(height, width) <= SIMILAR * min(height, width)
+    return height == width or (width > MANY and is_similar)
 
 
 def seems_channels_last(shape: tuple[int, ...]) -> bool:

@@ -16,6 +16,9 @@ DEEP_FORMATS = {"PNG", "PPM"}
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF
 WHITE_IS_ZERO = 0
 
+# The upper 8 of 16 bits, of which 12 are used: up to 15, rounded up for PPM.
+DARK = 2**4
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -34,7 +37,8 @@ class Stored:
         for transparency.
 
     is_deep_colour : bool
-        Whether colours have 16 bits, of which Pillow takes the upper 8.
+        Whether colours, or grey with transparency, have 16 bits, of which Pillow takes
+        the upper 8.
     """
 
     bits: int = 8
@@ -56,8 +60,24 @@ def find_stored(image: Image.Image) -> Stored:
         bits=bits,
         is_inverted=bits > 8 and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
         grey_step={"L;2": 85, "L;4": 17}.get(raw, 1),
-        is_deep_colour=raw.startswith("RGB;16"),
+        is_deep_colour=bits == 8 and _is_deep(image, raw),
     )
+
+
+def _is_deep(image: Image.Image, raw: str) -> bool:
+    """Return whether pixels in the file have 16 bits a channel."""
+    if ";16" in raw:
+        return True
+    for codec, _, _, args in getattr(image, "tile", ())[:1]:
+        if codec == "SGI16":
+            return True
+        if codec in ("ppm", "ppm_plain") and isinstance(args, tuple):
+            return args[-1] == 2**16 - 1
+    if getattr(image, "tile", ()):
+        return False
+    # Once it is decoded, the colour that is transparent is all that tells.
+    key = image.info.get("transparency")
+    return image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255
 
 
 def _find_raw_mode(image: Image.Image) -> str:
@@ -135,6 +155,24 @@ def _join_grey(image: Image.Image, stored: Stored) -> Image.Image:
 
 def uses_few_bits(image: Image.Image, stored: Stored) -> bool:
     """Return whether 16 bits hold nothing that 12 would not."""
+    if stored.is_deep_colour:
+        return _is_dark(image)
     if stored.bits != 16 or stored.is_inverted:
         return False
     return bool(0 < np.asarray(image).max() < 2**12)
+
+
+def _is_dark(image: Image.Image) -> bool:
+    """Return whether the upper 8 of 16 bits use 4, where an image is not transparent.
+
+    What uses 8 bits or fewer is black, which is taken for dark as well.
+    """
+    if image.mode not in ("L", "RGB", "RGBA", "LA"):
+        return False
+    *colours, alpha = image.split()
+    if image.mode in ("L", "RGB"):
+        return all(band.getextrema()[1] <= DARK for band in (*colours, alpha))
+    seen = np.asarray(alpha) > 0
+    return bool(seen.any()) and all(
+        np.asarray(band)[seen].max() <= DARK for band in colours
+    )

@@ -83,15 +83,48 @@ def _make_fill(background, X):
     n_channels = X.shape[3] if X.ndim == 4 else 0
     known = {2: (grey, 255), 3: background, 4: (*background, 255)}
     fill = np.array(known.get(n_channels, grey))
-    if X.dtype == np.uint8 or not any(background):
-        return fill * (X.dtype == np.uint8 or n_channels in (2, 4))
-    if X.max() > HIGHEST:
+    if X.dtype == np.uint8 or not fill.any():
+        return fill
+    highest = X.max()
+    if highest <= HIGHEST:
+        return fill / 255
+    if not any(background):
+        return fill
+    raise ValueError(
+        f"Images of {X.dtype} are padded with a colour from 0 to 1, but one has a "
+        f"pixel of {highest:g}: divide them, give them as uint8, or set "
+        'background="black"'
+    )
+
+
+def refuse_mixed_scales(images: np.ndarray, background: tuple[int, int, int]) -> None:
+    """Raise an error if images that were padded one by one are of several scales.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, height, width[, channels])
+        The images, padded.
+
+    background : tuple of (int, int, int)
+        The colour that they were padded with.
+
+    Raises
+    ------
+    ValueError
+        If some are floats up to 1 and others are not, and the padding depends on that.
+    """
+    has_alpha = images.ndim == 4 and images.shape[3] in (2, 4)
+    if images.dtype == np.uint8 or not (any(background) or has_alpha):
+        return
+    highest = images.max(axis=tuple(range(1, images.ndim)))
+    is_unit = highest <= HIGHEST
+    if is_unit.any() and not is_unit.all():
+        dark, bright = is_unit.argmax(), is_unit.argmin()
         raise ValueError(
-            f"Images of {X.dtype} are padded with a colour from 0 to 1, but one has a "
-            f"pixel of {X.max():g}: divide them, give them as uint8, or set "
-            'background="black"'
+            f"Images of {images.dtype} are padded according to their scale, but "
+            f"X[{dark}] seems to be from 0 to 1, and X[{bright}] has a pixel of "
+            f"{highest[bright]:g}: divide them, give them as uint8, or as one array"
         )
-    return fill / 255
 
 
 def _resize(X, size, interpolation):

@@ -103,8 +103,11 @@ def test_transparent_grey(bits):
     np.testing.assert_allclose(image[0], expected, atol=1)
 
 
-def make_png(levels, bits, key):
-    """A grey PNG of one row, with a transparent grey, written chunk by chunk."""
+def make_png(levels, bits, key=None, kind=0):
+    """A PNG of one row of samples, with a transparent pixel, written chunk by chunk.
+
+    The kind is 0 for grey, 2 for RGB, 4 for LA, 6 for RGBA.
+    """
     import struct
     import zlib
 
@@ -112,18 +115,72 @@ def make_png(levels, bits, key):
         crc = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
 
+    width = len(levels) // {0: 1, 2: 3, 4: 2, 6: 4}[kind]
     text = "".join(f"{level:0{bits}b}" for level in levels)
     text += "0" * (-len(text) % 8)
     row = int(text, 2).to_bytes(len(text) // 8, "big")
     return b"".join(
         [
             b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", struct.pack(">IIBBBBB", len(levels), 1, bits, 0, 0, 0, 0)),
-            chunk(b"tRNS", struct.pack(">H", key)),
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)),
+            b"" if key is None else chunk(b"tRNS", np.array(key, ">u2").tobytes()),
             chunk(b"IDAT", zlib.compress(b"\0" + row)),
             chunk(b"IEND", b""),
         ]
     )
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize("is_decoded", [False, True])
+def test_opened_images_are_the_same_each_time(is_file, is_decoded, tmp_path):
+    """Once it is decoded, an image of Pillow's has forgotten its bits."""
+    data = make_png([0, 1, 2, 3], 2, key=1)
+    (tmp_path / "a.png").write_bytes(data)
+    with Image.open(tmp_path / "a.png" if is_file else io.BytesIO(data)) as image:
+        if is_decoded and is_file:
+            image.load()
+        for _ in range(3):
+            assert read(image, mode="L").tolist() == [[0, 255, 170, 255]]
+
+
+@pytest.mark.parametrize("is_decoded", [False, True])
+def test_transparent_colour_of_16_bits_is_refused(is_decoded):
+    data = make_png([0x1234] * 3 + [0x1299] * 3, 16, key=[0x1234] * 3, kind=2)
+    image = Image.open(io.BytesIO(data))
+    if is_decoded:
+        image.load()
+    for source in (data, image, image):
+        with pytest.raises(OSError, match="stands for transparency"):
+            read(source)
+
+
+@pytest.mark.parametrize(("kind", "n"), [(2, 3), (4, 2), (6, 4)])
+def test_16_bits_of_colour_that_hold_12(kind, n):
+    levels = np.tile(np.linspace(0, 4095, 8).astype(int)[:, np.newaxis], (1, n))
+    if kind != 2:
+        levels[:, -1] = 65535
+    data = make_png(levels.ravel(), 16, kind=kind)
+    for source in (data, Image.open(io.BytesIO(data))):
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="at most 12 are used"):
+                assert read(source).max() == 15
+    levels[-1, 0] = 65535
+    read(make_png(levels.ravel(), 16, kind=kind))
+    if kind != 2:  # what is dark is not seen
+        levels[:, 0], levels[:, -1] = 0, 0
+        read(make_png(levels.ravel(), 16, kind=kind))
+
+
+@pytest.mark.parametrize(("most", "is_told"), [(4095, False), (65535, True)])
+def test_16_bits_of_colour_that_hold_12_in_ppm(most, is_told):
+    """Pillow scales by the largest value that the header names."""
+    deep = np.dstack([DEEP // 16] * 3)
+    data = b"P6 %d %d %d\n" % (*deep.shape[1::-1], most) + deep.astype(">u2").tobytes()
+    if not is_told:
+        np.testing.assert_allclose(read(data), deep / 4095 * 255, atol=1)
+        return
+    with pytest.warns(UserWarning, match="at most 12 are used"):
+        read(data)
 
 
 DEEP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (4, 1))
@@ -187,6 +244,17 @@ def test_several_frames_are_told_of():
         with pytest.warns(UserWarning, match=r"several frames.*: 2 of .* X\[0\]"):
             images = ImageResizer(mode="L").transform([data, data])
         assert (images == 10).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB"])
+def test_several_images_of_a_ppm_are_told_of(mode):
+    """Pillow looks at the first one only."""
+    data = encode(Image.new(mode, (9, 4)), "PPM")
+    read(data + b"\n")
+    for source in (data * 2, Image.open(io.BytesIO(data * 2))):
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="several frames"):
+                read(source)
 
 
 @pytest.mark.parametrize("background", ["no colour", (1, 2), (1, 2, 300), (1, 2, None)])

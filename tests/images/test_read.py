@@ -5,6 +5,7 @@ import pickle
 import sys
 import threading
 import tracemalloc
+import warnings
 
 import joblib
 import numpy as np
@@ -96,6 +97,73 @@ def test_budget_is_freed_by_an_error():
         _ = 1 / 0
     with budget.spend(10):
         pass
+
+
+# Measured with resident memory, for images of 9 megapixels.
+@pytest.mark.parametrize(
+    ("mode", "options", "n_bytes"),
+    [
+        ("RGB", {}, 11),
+        ("RGBA", {}, 20),
+        ("LA", {}, 20),
+        ("I;16", {}, 22),
+        ("P", {"transparency": 0}, 17),
+    ],
+)
+def test_images_count_by_their_mode(mode, options, n_bytes, tmp_path):
+    spent = []
+
+    class Watched(ByteBudget):
+        def spend(self, n):
+            spent.append(n)
+            return super().spend(n)
+
+    Image.new(mode, (10, 20)).save(tmp_path / "a.png", **options)
+    decoder = _decode.Decoder("RGB", (0, 0, 0), None, Watched(2**28))
+    decoder.decode(tmp_path / "a.png", "a.png")
+    assert n_bytes * 200 <= spent[0] <= 22 * 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked")
+def test_forked_while_another_thread_decodes(monkeypatch):
+    """The child does not wait for a lock that nobody frees there."""
+    import signal
+
+    began, ended = threading.Event(), threading.Event()
+    flatten = _decode.flatten
+
+    def wait(*args):
+        began.set()
+        ended.wait(30)
+        return flatten(*args)
+
+    images = [Image.new("RGB", (8, 8))]
+    with monkeypatch.context() as patch:
+        patch.setattr(_decode, "flatten", wait)
+        thread = threading.Thread(target=ImageResizer(None).transform, args=(images,))
+        thread.start()
+        began.wait(30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+        child = os.fork()
+    if not child:
+        signal.alarm(10)
+        ImageResizer(None).transform(images)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    ended.set()
+    thread.join()
+    assert status == 0
+
+
+def test_nearest_takes_pixels_of_a_jpeg_as_they_are(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 160, 3)).astype(np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).save(path, quality=95)
+    with Image.open(path) as image:
+        full = np.asarray(image)
+    resizer = ImageResizer(10, interpolation="nearest")
+    np.testing.assert_array_equal(resizer.transform([path]), resizer.transform([full]))
 
 
 def test_memory_is_bounded_by_bytes(tmp_path, monkeypatch):

@@ -77,6 +77,25 @@ def test_padding_of_floats_beyond_1():
     assert padded.sum() == X.sum()
 
 
+@pytest.mark.parametrize(("scale", "opaque"), [(1, 1), (1.2, 1), (200, 255)])
+@pytest.mark.parametrize("n_channels", [2, 4])
+def test_alpha_around_floats(scale, opaque, n_channels):
+    X = np.full((1, 2, 4, n_channels), scale, np.float32)
+    padded = ImageResizer(8, aspect="pad", background="black").transform(X)
+    assert padded[0, 0, 0].tolist() == [0] * (n_channels - 1) + [opaque]
+
+
+@pytest.mark.parametrize("bright", [(2, 4), (4, 4)])
+def test_padding_of_floats_of_several_scales(bright):
+    dark, bright = np.ones((2, 4), np.float32), np.full(bright, 200, np.float32)
+    for X in ([dark, bright], [bright, dark]):
+        with pytest.raises(ValueError, match="pixel of 200"):
+            ImageResizer(4, aspect="pad").transform(X)
+        ImageResizer(4, aspect="pad", background="black").transform(X)
+    alone = np.full((4, 4), 200, np.float32)
+    ImageResizer(4, aspect="pad").transform([alone, alone / 200])  # nothing is padded
+
+
 def test_files_are_cropped_and_padded(tmp_path):
     image = make_image(40, 60)
     Image.fromarray(image).save(tmp_path / "a.png")
