@@ -263,7 +263,6 @@ def test_size_is_refused(size):
         ([np.zeros((4, 4)), np.full((4, 5), np.nan)], r"X\[1\] contains NaN"),
         ([np.zeros((4, 4)), np.zeros((4, 4, 3))], r"X\[1\] \(8, 8, 3\).*not mix"),
         ([np.zeros((4, 4)), np.zeros((4, 4), np.uint8)], r"X\[1\].*uint8"),
-        ([np.zeros((4, 4)), None], r"X\[1\] must be the path.*got None"),
         ([np.zeros((4, 4)), np.zeros(4)], r"X\[1\] must be the path"),
     ],
 )
@@ -366,3 +365,8 @@ def test_cross_validation_over_paths(image_files):
     model.set_params(dummyclassifier__constant=1)
     scores = cross_val_score(model, paths, [1, 1, 1, 0, 0], cv=[([0, 3], [1, 2, 4])])
     assert scores == pytest.approx([2 / 3])
+
+
+def test_a_missing_image_is_an_error():
+    with pytest.raises(OSError, match=r"X\[1\] is None: the image is missing"):
+        ImageResizer(2).fit_transform([np.zeros((4, 4)), None])

@@ -155,8 +155,9 @@ class Decoder:
         if is_as_stored and _has_several(header):
             self.notes.add(SEVERAL, name)
         stored = find_stored(header)
-        if getattr(image, "tile", ()):
-            image = header  # the one in memory stays as it is, for the next time
+        if getattr(image, "tile", ()) and not getattr(image, "filename", ""):
+            # Once decoded, it could not tell the next time how it was stored.
+            image = header
         image.load()
         if is_as_stored:
             try:

@@ -171,7 +171,7 @@ def _is_dark(image: Image.Image) -> bool:
         return False
     *colours, alpha = image.split()
     if image.mode in ("L", "RGB"):
-        return all(band.getextrema()[1] <= DARK for band in (*colours, alpha))
+        return bool(np.asarray(image).max() <= DARK)
     seen = np.asarray(alpha) > 0
     return bool(seen.any()) and all(
         np.asarray(band)[seen].max() <= DARK for band in colours

@@ -62,7 +62,7 @@ def test_another_search_begins_with_them(search):
 
 
 def test_they_fit_another_space(search):
-    """What it lacks is left out, and so is a value outside."""
+    """Hyperparameters that it lacks are left out, and so is a value outside."""
     space = {
         "rate": stats.loguniform(0.01, 0.02),
         "kind": ["b", "c"],
