@@ -155,8 +155,10 @@ class Decoder:
         if is_as_stored and _has_several(header):
             self.notes.add(SEVERAL, name)
         stored = find_stored(header)
-        if getattr(image, "tile", ()):
-            image = header  # the one in memory stays as it is, for the next time
+        if not getattr(image, "filename", ""):
+            # The one in memory stays as it is, for the next time, if it is not decoded;
+            # with a file of its own it is, which closes that.
+            image = header if getattr(image, "tile", ()) else image
         image.load()
         if is_as_stored:
             try:
@@ -201,7 +203,7 @@ def _find_header(image):
     An image that is decoded has forgotten how it was stored. The image itself, if that
     does not matter, or there is no file any more.
     """
-    if image.format not in FORGETFUL or image.tell():
+    if image.format not in FORGETFUL:
         return image
     again = _open_again(image)
     if again is None or (again.mode, again.size) != (image.mode, image.size):
@@ -210,9 +212,11 @@ def _find_header(image):
 
 
 def _open_again(image):
-    """Return an image from the file of another one; None if there is none any more."""
+    """Return the first image in the file of another one; None if that is gone."""
     file, path = getattr(image, "fp", None), getattr(image, "filename", "")
     try:
+        if image.tell():
+            return None
         if file is not None and not file.closed:
             position = file.tell()
             file.seek(0)
