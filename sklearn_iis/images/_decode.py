@@ -202,7 +202,7 @@ def _find_header(image):
     An image that is decoded has forgotten how it was stored. The image itself, if that
     does not matter, or there is no file any more.
     """
-    if image.format not in FORGETFUL or image.tell():
+    if image.format not in FORGETFUL:
         return image
     again = _open_again(image)
     if again is None or (again.mode, again.size) != (image.mode, image.size):
@@ -211,9 +211,11 @@ def _find_header(image):
 
 
 def _open_again(image):
-    """Return an image from the file of another one; None if there is none any more."""
+    """Return the first image in the file of another one; None if that is gone."""
     file, path = getattr(image, "fp", None), getattr(image, "filename", "")
     try:
+        if image.tell():
+            return None
         if file is not None and not file.closed:
             position = file.tell()
             file.seek(0)

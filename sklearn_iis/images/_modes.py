@@ -169,10 +169,8 @@ def _is_dark(image: Image.Image) -> bool:
     """
     if image.mode not in ("L", "RGB", "RGBA", "LA"):
         return False
-    *colours, alpha = image.split()
+    bands = [np.asarray(band) for band in image.split()]
     if image.mode in ("L", "RGB"):
-        return bool(np.asarray(image).max() <= DARK)
-    seen = np.asarray(alpha) > 0
-    return bool(seen.any()) and all(
-        np.asarray(band)[seen].max() <= DARK for band in colours
-    )
+        return all(bool(band.max() <= DARK) for band in bands)
+    seen = bands.pop() > 0
+    return bool(seen.any()) and all(bool(b[seen].max() <= DARK) for b in bands)
