@@ -107,7 +107,7 @@ def chosen_rows(search):
 def test_the_average_is_that_of_the_best_candidates(name, select):
     """Of all stages or the last one; nothing is fitted for it."""
     search = make_search(
-        search=name, sizes=(1, 2), size_param="size", select=select
+        search=name, n_iter=(9, 4), sizes=(1, 2), size_param="size", select=select
     ).fit(X, y)
     last = search.cv_results_["stage"] == 1
     rows = rank(search, last if select == "last" else slice(None))[:3]
