@@ -26,8 +26,10 @@ from tests.pixels import Pixels, X, y
 
 # What would otherwise depend on the number of workers.
 SEARCH_PARAMS = {
-    "bayes": {"n_points": 2},
-    **dict.fromkeys(("tpe", "cmaes", "swarm", "reinforce"), {"n_points": 2}),
+    **{
+        name: {"n_points": 2}
+        for name in ("bayes", "tpe", "cmaes", "swarm", "reinforce")
+    },
     "genetic": {"population_size": 3, "synchronous": True},
     "hyperband": {"resource": "model__max_iter", "max_resources": 9},
 }
