@@ -370,7 +370,58 @@ class Search(BaseSearchCV):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SamplerSearchCV(Search):
+class StreamedSearch(Search):
+    """Base class of searches whose candidates a :class:`Sampler` proposes.
+
+    A subclass implements :meth:`make_sampler`.
+
+    Parameters
+    ----------
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
+    pre_dispatch, random_state, error_score, return_train_score
+        See :class:`Search`.
+
+    n_points : int, default=None
+        Candidates proposed at once, and evaluated in parallel. None means one by one,
+        each when a worker is free for it, so that proposals depend on which candidates
+        are done by then: set it for candidates that are the same for any `n_jobs`.
+    """
+
+    n_points: int | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **Search._parameter_constraints,
+        "n_points": [Interval(numbers.Integral, 1, None, closed="left"), None],
+    }
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether it proposes a candidate whenever a worker is free."""
+        return self.n_points is None
+
+    @abstractmethod
+    def make_sampler(
+        self, evaluate: "Evaluator", random_state: np.random.RandomState
+    ) -> "Sampler":
+        """Return the sampler of a run.
+
+        Parameters
+        ----------
+        evaluate : Evaluator
+            Will evaluate what it proposes.
+
+        random_state : RandomState instance
+            Determines the candidates.
+        """
+
+    def run(self, evaluate: "Evaluator", random_state: np.random.RandomState) -> None:
+        """Spend the budget on what the sampler asks for."""
+        sampler = self.make_sampler(evaluate, random_state)
+        evaluate.stream(sampler, random_state, n_points=self.n_points)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class SamplerSearchCV(StreamedSearch):
     """A search whose candidates a :class:`Sampler` proposes.
 
     Parameters
@@ -393,26 +444,18 @@ class SamplerSearchCV(Search):
 
     sampler: Any = None
     sampler_params: dict[str, Any] | None = None
-    n_points: int | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **Search._parameter_constraints,
+        **StreamedSearch._parameter_constraints,
         "sampler": [callable],
         "sampler_params": [dict, None],
-        "n_points": [Interval(numbers.Integral, 1, None, closed="left"), None],
     }
 
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether it proposes a candidate whenever a worker is free."""
-        return self.n_points is None
-
-    def run(self, evaluate: "Evaluator", random_state: np.random.RandomState) -> None:
-        """Spend the budget on what the sampler asks for."""
-        sampler = self.sampler(
+    def make_sampler(self, evaluate, random_state):
+        """Return a sampler of the class that was given."""
+        return self.sampler(
             self.space, random_state=random_state, **(self.sampler_params or {})
         )
-        evaluate.stream(sampler, random_state, n_points=self.n_points)
 
 
 class Evaluator:
@@ -703,7 +746,13 @@ def setting_results(
     if not rows and is_late:
         raise NothingFinishedError("the time was up before a candidate was evaluated")
     if not rows:
-        raise ValueError(f"{type(search).__name__} evaluated no candidate")
+        hint = ""
+        if isinstance(search, Search) and search.space.constraint is not None:
+            hint = (
+                ", as the constraint allows none that it proposes: let another search "
+                "propose them, or set a larger n_iter"
+            )
+        raise ValueError(f"{type(search).__name__} evaluated no candidate{hint}")
 
 
 def _split_results(search, stage, rows):

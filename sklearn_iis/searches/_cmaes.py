@@ -2,10 +2,9 @@
 
 import warnings
 from collections import defaultdict
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
 import cmaes  # noqa: F401  # that it is there is told before anything is evaluated
 import numpy as np
@@ -20,10 +19,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import CmaEsSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, create_trial
 
-from sklearn_iis._optuna import optuna_errors_only
-from sklearn_iis._sklearn_compat import Interval
-from sklearn_iis.searches._base import Evaluator, Sampler, Search
-from sklearn_iis.searches._tpe import MAX_STEPS, suggest_code
+from sklearn_iis.searches._base import Sampler
+from sklearn_iis.searches._tpe import MAX_STEPS, OptunaSearch, suggest_code
 from sklearn_iis.space import Candidate, Continuous, Discrete, SearchSpace, as_key
 
 # The distribution begins around the best tenth of the trials that Optuna is given.
@@ -34,7 +31,7 @@ BEGINNINGS = {"x0", "sigma0", "source_trials", "use_separable_cma"}
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class StageCMAESSearchCV(Search):
+class StageCMAESSearchCV(OptunaSearch):
     """Search by covariance matrix adaptation, CMA-ES [1]_: Optuna's `CmaEsSampler`.
 
     The first candidates are drawn at random. Around the best of them begins a normal
@@ -94,26 +91,9 @@ class StageCMAESSearchCV(Search):
     True
     """
 
-    n_points: int | None = None
-    sampler_kwargs: dict[str, Any] | None = None
-
-    _parameter_constraints: ClassVar[dict] = {
-        **Search._parameter_constraints,
-        "n_points": [Interval(Integral, 1, None, closed="left"), None],
-        "sampler_kwargs": [dict, None],
-    }
-
     @property
-    def is_asynchronous(self) -> bool:
-        """Whether it proposes a candidate whenever a worker is free."""
-        return self.n_points is None
-
-    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
-        """Evaluate what Optuna proposes."""
-        settings = {"n_startup_trials": self.n_startup} | (self.sampler_kwargs or {})
-        with nullcontext() if self.verbose else optuna_errors_only():
-            sampler = CMASampler(self.space, random_state=random_state, **settings)
-        evaluate.stream(sampler, random_state, n_points=self.n_points)
+    def sampler_class(self) -> type[Sampler]:
+        return CMASampler
 
 
 class CMASampler(Sampler):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from sklearn_iis._sklearn_compat import Interval
-from sklearn_iis.searches._base import Evaluator, Sampler, Search
+from sklearn_iis.searches._base import Sampler, StreamedSearch
 from sklearn_iis.space import Candidate, Continuous, Discrete, SearchSpace
 
 LEARNING_RATE = 0.3
@@ -19,7 +19,7 @@ DECAY = 0.9
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class StageReinforceSearchCV(Search):
+class StageReinforceSearchCV(StreamedSearch):
     r"""Search by a policy that learns from its candidates' scores: REINFORCE [1]_.
 
     The policy draws a candidate choice by choice, each from probabilities of its own, a
@@ -93,31 +93,23 @@ class StageReinforceSearchCV(Search):
     True
     """
 
-    n_points: int | None = None
     learning_rate: float = LEARNING_RATE
     n_cells: int = N_CELLS
 
     _parameter_constraints: ClassVar[dict] = {
-        **Search._parameter_constraints,
-        "n_points": [Interval(Integral, 1, None, closed="left"), None],
+        **StreamedSearch._parameter_constraints,
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "n_cells": [Interval(Integral, 2, None, closed="left")],
     }
 
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether it proposes a candidate whenever a worker is free."""
-        return self.n_points is None
-
-    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
-        """Evaluate what the policy draws."""
-        sampler = PolicySampler(
+    def make_sampler(self, evaluate, random_state):
+        """Return a policy that has learned nothing yet."""
+        return PolicySampler(
             self.space,
             random_state=random_state,
             learning_rate=self.learning_rate,
             n_cells=self.n_cells,
         )
-        evaluate.stream(sampler, random_state, n_points=self.n_points)
 
 
 class PolicySampler(Sampler):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sklearn_iis._sklearn_compat import Interval
-from sklearn_iis.searches._base import Evaluator, Sampler, Search
+from sklearn_iis.searches._base import Sampler, StreamedSearch
 from sklearn_iis.space import Candidate, SearchSpace, as_key
 
 # The constriction of Clerc and Kennedy (2002) for attractions that add up to 4.1, and
@@ -22,7 +22,7 @@ MAX_STEP = 0.5
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class StageSwarmSearchCV(Search):
+class StageSwarmSearchCV(StreamedSearch):
     """Particle swarm search [1]_, with constricted velocities [2]_.
 
     Each particle is a candidate that moves on. Its velocity is `inertia` times the one
@@ -92,35 +92,27 @@ class StageSwarmSearchCV(Search):
     True
     """
 
-    n_points: int | None = None
     n_particles: int | None = None
     inertia: float = INERTIA
     attraction: float = ATTRACTION
 
     _parameter_constraints: ClassVar[dict] = {
-        **Search._parameter_constraints,
-        "n_points": [Interval(Integral, 1, None, closed="left"), None],
+        **StreamedSearch._parameter_constraints,
         "n_particles": [Interval(Integral, 2, None, closed="left"), None],
         "inertia": [Interval(Real, 0, 1, closed="left")],
         "attraction": [Interval(Real, 0, None, closed="neither")],
     }
 
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether it proposes a candidate whenever a worker is free."""
-        return self.n_points is None
-
-    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
-        """Move one particle after the other."""
+    def make_sampler(self, evaluate, random_state):
+        """Return a swarm, of as many particles as suit the budget and the workers."""
         n_at_once = self.n_points or evaluate.n_workers
-        sampler = SwarmSampler(
+        return SwarmSampler(
             self.space,
             random_state=random_state,
             n_particles=self._find_n_particles(n_at_once),
             inertia=self.inertia,
             attraction=self.attraction,
         )
-        evaluate.stream(sampler, random_state, n_points=self.n_points)
 
     def _find_n_particles(self, n_at_once: int) -> int:
         """Return how many particles there are."""

@@ -1,9 +1,9 @@
 """Search by tree-structured Parzen estimators: Optuna's TPESampler."""
 
+from abc import abstractmethod
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +12,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sklearn_iis._optuna import optuna_errors_only
-from sklearn_iis._sklearn_compat import Interval
-from sklearn_iis.searches._base import Evaluator, Sampler, Search
+from sklearn_iis.searches._base import Sampler, StreamedSearch
 from sklearn_iis.space import Candidate, Continuous, Discrete, SearchSpace, as_key
 
 # Of more integers TPE cannot tell a step from none; they are floats to it.
@@ -21,7 +20,40 @@ MAX_STEPS = 2**40
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class StageTPESearchCV(Search):
+class OptunaSearch(StreamedSearch):
+    """Base class of searches by one of Optuna's samplers.
+
+    Parameters
+    ----------
+    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
+    pre_dispatch, random_state, error_score, return_train_score, n_points
+        See :class:`StreamedSearch`. Optuna logs nothing unless `verbose` > 0.
+
+    sampler_kwargs : dict, default=None
+        Parameters of Optuna's sampler.
+    """
+
+    sampler_kwargs: dict[str, Any] | None = None
+
+    _parameter_constraints: ClassVar[dict] = {
+        **StreamedSearch._parameter_constraints,
+        "sampler_kwargs": [dict, None],
+    }
+
+    @property
+    @abstractmethod
+    def sampler_class(self) -> type[Sampler]:
+        """The class of samplers, with Optuna's parameters besides."""
+
+    def make_sampler(self, evaluate, random_state):
+        """Return a sampler that begins with some candidates at random."""
+        settings = {"n_startup_trials": self.n_startup} | (self.sampler_kwargs or {})
+        with nullcontext() if self.verbose else optuna_errors_only():
+            return self.sampler_class(self.space, random_state=random_state, **settings)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class StageTPESearchCV(OptunaSearch):
     """Search by tree-structured Parzen estimators: Optuna's `TPESampler` [1]_.
 
     Hyperparameters that do not exist for a candidate, such as layers beyond its depth,
@@ -51,26 +83,9 @@ class StageTPESearchCV(Search):
        24, 2011.
     """
 
-    n_points: int | None = None
-    sampler_kwargs: dict[str, Any] | None = None
-
-    _parameter_constraints: ClassVar[dict] = {
-        **Search._parameter_constraints,
-        "n_points": [Interval(Integral, 1, None, closed="left"), None],
-        "sampler_kwargs": [dict, None],
-    }
-
     @property
-    def is_asynchronous(self) -> bool:
-        """Whether it proposes a candidate whenever a worker is free."""
-        return self.n_points is None
-
-    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
-        """Evaluate what Optuna proposes."""
-        settings = {"n_startup_trials": self.n_startup} | (self.sampler_kwargs or {})
-        with nullcontext() if self.verbose else optuna_errors_only():
-            sampler = StudySampler(self.space, random_state=random_state, **settings)
-        evaluate.stream(sampler, random_state, n_points=self.n_points)
+    def sampler_class(self) -> type[Sampler]:
+        return StudySampler
 
 
 class StudySampler(Sampler):

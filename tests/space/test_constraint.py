@@ -184,3 +184,14 @@ def test_what_is_drawn_is_what_is_allowed():
     assert narrowed.constraint is space.constraint
     rate = SearchSpace({"rate": stats.uniform()}, constraint=lambda p: p["rate"] > 2)
     assert rate.sample(1, random_state=0) == []
+
+
+def test_a_grid_of_which_nothing_is_allowed_says_why():
+    search = make_search(
+        search="grid",
+        space={"rate": stats.uniform()},
+        n_iter=3,
+        constraint=lambda params: params["rate"] < 0.01,
+    )
+    with pytest.raises(ValueError, match="evaluated no candidate, as the constraint"):
+        search.fit(X, y)
