@@ -1,19 +1,28 @@
 # Each command sets itself up: a virtual environment in .venv, installed anew only when the
 # dependencies change.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
-INSTALLED := .venv/.installed
+VENV ?= .venv
+EXTRAS ?= dev
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Enough to see that a version of Python is supported, in a minute or two.
+SOME_TESTS := tests/space tests/choice tests/images tests/test_resize.py tests/test_plan.py \
+	tests/cnn/test_net.py tests/cnn/test_model_file.py tests/storage/test_resume.py
 
 # One thread a test process: two processes with all threads each oversubscribe the processor.
 TEST_WORKERS ?= 2
 
-.PHONY: demo test lint fanova engines clean
+.PHONY: demo test some-tests lint fanova engines clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/plot_demo.py
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+some-tests: $(INSTALLED)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(TEST_WORKERS) $(SOME_TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -34,12 +43,12 @@ engines: $(INSTALLED)
 
 # torch first and pinned: an open range would pull several GB of CUDA packages.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
 # All that the commands above have made.
 clean:
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

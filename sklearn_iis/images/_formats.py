@@ -37,8 +37,9 @@ NEEDED = {
 @cache
 def list_formats() -> tuple[str, ...]:
     """Return the formats that this Pillow reads, of those that are opened at all."""
+    supported = features.get_supported()  # older ones warn if asked for "avif"
     return tuple(
-        name for name in FORMATS if name not in NEEDED or features.check(NEEDED[name])
+        name for name in FORMATS if name not in NEEDED or NEEDED[name] in supported
     )
 
 
