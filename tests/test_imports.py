@@ -30,7 +30,10 @@ LAYERS = [
 SIDEWAYS = {
     "cnn": {"_files", "_sklearn_compat", "execution", "images"},
     "datasets": {"_resize", "_sklearn_compat", "images"},
-    "inspection": {"_files", "_results", "_sklearn_compat", "execution", "space"},
+    "inspection": {
+        *("_files", "_resize", "_results", "_sklearn_compat"),
+        *("execution", "images", "space"),
+    },
     "_resize": {"_sklearn_compat", "images"},
     "_plan": {"_results"},
 }
