@@ -804,7 +804,7 @@ class IISSearchCV(BaseSearchCV):
                     run.kept.drop(to_run.patience.list_left_out())
                 # Also what was evaluated before an interrupt.
                 self._add_results(run, search, space, promoted)
-            if to_run.patience.is_over:
+            if to_run.patience.has_ended:
                 run.plan.hand_on(stages[0], len(search.candidates_))
 
     def _make_fidelities(self, run, stages, space, search):

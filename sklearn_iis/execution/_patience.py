@@ -30,6 +30,8 @@ class Patience:
 
     n_candidates: int | None = None
     seconds: float | None = None
+    # Whether it ended the stage, which may as well have ended by itself before.
+    has_ended: bool = field(init=False, default=False)
     # The number of the last row that counts, once candidates have used it up.
     last: int | None = field(init=False, default=None)
     # Complete rows, before which another one is not complete yet.
