@@ -67,6 +67,10 @@ class Patience:
         """Return whether a row was begun before the patience was used up."""
         return self.last is None or row.number <= self.last
 
+    def is_settled(self, row: Row) -> bool:
+        """Return whether it is known for good if a row counts."""
+        return self.n_candidates is None or row.number < self._next
+
     def list_left_out(self) -> list[Row]:
         """Return the rows that are complete and do not count."""
         return [row for row in self._noted if not self.counts(row)]

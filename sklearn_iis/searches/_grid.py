@@ -28,7 +28,8 @@ class StageGridSearchCV(Search, GridSearchCV):
     it has.
 
     The levels of an ordered hyperparameter are the middles of as many equal cells of
-    its range, in codes, so that no value is further than half a cell from a level. All
+    its range, in codes, so that no value is further than half a cell from a level; of
+    :class:`~sklearn_iis.Rounded`, where several have the same, the next values. All
     values of a list are levels. Candidates are not multiplied by the levels of
     hyperparameters that do not exist for them, such as layers beyond their depth.
 

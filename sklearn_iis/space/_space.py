@@ -212,7 +212,8 @@ class SearchSpace:
         Returns
         -------
         codes : dict of str to float or int
-            The candidate, of the first alternative that it can be of.
+            The candidate, of the first alternative that it can be of. :meth:`decode`
+            returns its values to the last digit.
 
         Raises
         ------
