@@ -790,7 +790,9 @@ class IISSearchCV(BaseSearchCV):
             to_run.pre_dispatch = self.pre_dispatch
             to_run.patience = Patience(*run.plan.patience[stages[0]])
             to_run.can_prune = self.pruner is not None
-            to_run.listeners = self._list_listeners(run, stages, search)
+            to_run.listeners = self._list_listeners(
+                run, stages, search, to_run.patience
+            )
             if run.inheritance is not None:
                 to_run.heirs = run.heirs
             try:
@@ -804,7 +806,7 @@ class IISSearchCV(BaseSearchCV):
                     run.kept.drop(to_run.patience.list_left_out())
                 # Also what was evaluated before an interrupt.
                 self._add_results(run, search, space, promoted)
-            if to_run.patience.is_over:
+            if to_run.patience.has_ended:
                 run.plan.hand_on(stages[0], len(search.candidates_))
 
     def _make_fidelities(self, run, stages, space, search):
@@ -857,7 +859,7 @@ class IISSearchCV(BaseSearchCV):
             steps = [step for step in steps[:1] if isinstance(step[1], ImageResizer)]
         return steps
 
-    def _list_listeners(self, run, stages, search):
+    def _list_listeners(self, run, stages, search, patience):
         """Return what is called with each row that is complete."""
         listeners = [*run.listeners]
         if run.bars is not None:
@@ -869,7 +871,8 @@ class IISSearchCV(BaseSearchCV):
         if run.inheritance is not None:
             listeners.append(run.heirs.end_climb)
         if run.inheritance is not None and len(stages) == 1:
-            listeners.append(Promotable(run.heirs, self.n_promoted).add)
+            promotable = Promotable(run.heirs, self.n_promoted, patience)
+            listeners.append(promotable.add)
         return listeners
 
     def _add_results(self, run, search, space, promoted):

@@ -58,6 +58,43 @@ def test_they_come_first_and_are_part_of_the_budget(search):
         assert space.project(codes) == pytest.approx(codes)
 
 
+@pytest.mark.parametrize("search", [*SEARCHES, random_search])
+@pytest.mark.parametrize("storage", [None, "journal.log"])
+def test_their_values_are_those_that_were_written(search, storage, tmp_path):
+    """Also at the very limit of a constraint, and in the stages after the first."""
+
+    def is_allowed(params):
+        return params["rate"] <= 0.1 and params["widths"][0] <= 0.7
+
+    widths = PerLayer(stats.uniform(0.1, 0.9), "n_layers")
+    space = {"rate": stats.loguniform(1e-4, 1), "n_layers": [1, 2], "widths": widths}
+    written = {"rate": 0.1, "n_layers": 2, "widths": (0.7, 0.3)}
+    codes = SearchSpace(space).encode(written)
+    plain = {name: float(code) for name, code in codes.items()}
+    assert SearchSpace(space).decode(plain) != written
+    fitted = make_search(
+        space,
+        [written],
+        search=search,
+        constraint=is_allowed,
+        sizes=(1, 2),
+        size_param="size",
+        n_iter=(6, 6),
+        n_promoted=6,
+        keep=1.0,
+        storage=storage and str(tmp_path / storage),
+    ).fit(X, y)
+    results = fitted.cv_results_
+    for stage in (0, 1) if search != "smac" else (0,):
+        params = [
+            {name: p[name] for name in written}
+            for p, at in zip(results["params"], results["stage"], strict=True)
+            if at == stage
+        ]
+        assert written in params
+    assert results["params"][0]["rate"] == 0.1
+
+
 def test_what_is_missing_is_drawn_by_the_random_state():
     def find(random_state):
         search = make_search(n_iter=2, random_state=random_state).fit(X, y)
@@ -150,6 +187,13 @@ def test_a_search_of_others_that_ignores_them_is_told():
     message = "RandomizedSearchCV has not evaluated 2 of 2 initial_candidates"
     with pytest.warns(UserWarning, match=message):
         make_search(search=deaf).fit(X, y)
+    # Also if something ends the stage before its search does.
+    with pytest.warns(UserWarning, match=message):
+        early = make_search(search=deaf, patience=1, n_iter=200).fit(X, y)
+    assert len(early.cv_results_["params"]) < 200
+    with pytest.warns(UserWarning, match=message):
+        late = make_search(search=deaf, timeout=1, n_iter=100_000).fit(X, y)
+    assert len(late.cv_results_["params"]) < 100_000
 
 
 def test_a_grid_needs_a_budget_for_them_too():

@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._estimator_files import EstimatorFiles
+from sklearn_iis.execution._patience import Patience
 from sklearn_iis.execution._record import Row, Task
 
 # The value of `warm_start` by which a fit starts from the weights of the one before.
@@ -173,16 +174,24 @@ class Promotable:
 
     n_promoted : int
         How many are promoted.
+
+    patience : Patience, optional
+        Says which candidates do not count. By default all do.
     """
 
     heirs: Heirs
     n_promoted: int
-    _best: list[Row] = field(init=False, default_factory=list)
+    patience: Patience = field(default_factory=Patience)
+    _kept: list[Row] = field(init=False, default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Take note of a row; keep its weights as long as it is among the best."""
+        """Take note of a row; keep its weights as long as it may be promoted."""
         if is_usable(row):
-            self._best.append(row)
-            self._best.sort(key=lambda row: (-row.score, row.number))
-            del self._best[self.n_promoted :]
-        self.heirs.keep(row.stage, self._best, row)
+            self._kept.append(row)
+        counted = [row for row in self._kept if self.patience.counts(row)]
+        counted.sort(key=lambda row: (-row.score, row.number))
+        # Who may turn out not to count must not displace anybody.
+        sure = [row for row in counted if self.patience.is_settled(row)]
+        unsure = [row for row in counted if not self.patience.is_settled(row)]
+        self._kept = sure[: self.n_promoted] + unsure
+        self.heirs.keep(row.stage, self._kept, row)

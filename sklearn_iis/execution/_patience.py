@@ -30,6 +30,8 @@ class Patience:
 
     n_candidates: int | None = None
     seconds: float | None = None
+    # Whether it ended the stage, which may as well have ended by itself before.
+    has_ended: bool = field(init=False, default=False)
     # The number of the last row that counts, once candidates have used it up.
     last: int | None = field(init=False, default=None)
     # Complete rows, before which another one is not complete yet.
@@ -64,6 +66,10 @@ class Patience:
     def counts(self, row: Row) -> bool:
         """Return whether a row was begun before the patience was used up."""
         return self.last is None or row.number <= self.last
+
+    def is_settled(self, row: Row) -> bool:
+        """Return whether it is known for good if a row counts."""
+        return self.n_candidates is None or row.number < self._next
 
     def list_left_out(self) -> list[Row]:
         """Return the rows that are complete and do not count."""

@@ -76,7 +76,8 @@ def find_readable(
     Parameters
     ----------
     estimator : estimator object
-        If it is a pipeline that begins with an `ImageResizer`, files are read once.
+        If it is a pipeline that begins with an `ImageResizer`, perhaps in a pipeline of
+        its own, files are read once.
 
     X, y, params
         What `fit` was called with.
@@ -119,14 +120,20 @@ def find_readable(
 
 def _find_decoder(estimator: Any) -> Decoder | None:
     """Return how a pipeline that begins with an `ImageResizer` reads files."""
-    if not isinstance(estimator, Pipeline):
-        return None
-    steps = [
-        step
-        for _, step in estimator.steps
-        if step is not None and not isinstance(step, str)
-    ]
-    if not steps or not isinstance(steps[0], ImageResizer):
+    first = _find_first(estimator)
+    if not isinstance(first, ImageResizer):
         return None
     # At the smallest scale: all of the file is read at any.
-    return make_decoder(steps[0].mode, (255,) * 3, (1, 1))
+    return make_decoder(first.mode, (255,) * 3, (1, 1))
+
+
+def _find_first(estimator: Any) -> Any:
+    """Return what gets X first: of a pipeline, also of one in another, a step."""
+    while isinstance(estimator, Pipeline):
+        working = (
+            step
+            for _, step in estimator.steps
+            if step is not None and not isinstance(step, str)
+        )
+        estimator = next(working, None)
+    return estimator

@@ -197,6 +197,7 @@ class Scheduler:
     def _end(self):
         """Hand nothing out any more."""
         self._is_closed = True
+        self.patience.has_ended |= self.patience.is_over
         self._queue.clear()
         self._retries.clear()
 

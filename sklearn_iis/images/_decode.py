@@ -16,8 +16,9 @@ from sklearn_iis.images._formats import list_formats, list_openers
 from sklearn_iis.images._items import PATH
 from sklearn_iis.images._jpeg import START, part_exif
 from sklearn_iis.images._modes import find_stored, flatten, uses_few_bits
-from sklearn_iis.images._orientation import DamagedExifError, turn_upright
+from sklearn_iis.images._orientation import DamagedExifError, lies_aside, turn_upright
 from sklearn_iis.images._report import Notes
+from sklearn_iis.images._tiff import drop_lost_tags
 
 # A JPEG is decoded at the smallest scale of 1/8, 1/4, 1/2, 1 that leaves it this many
 # times larger than `size`. Against decoding them in full, 240 photographs of 224 px
@@ -38,6 +39,10 @@ BYTES_PER_PLAIN_PIXEL = 11
 # What is told of images that are read.
 SEVERAL = "several frames or pages, of which the first one is read"
 DAMAGED = "EXIF data that cannot be read, so that the image may lie on its side"
+ASIDE = (
+    "EXIF data that ask for a turn, of images that were made of opened ones and so are "
+    "taken as they are (call PIL.ImageOps.exif_transpose as soon as they are opened)"
+)
 DARK = (
     "16 bits a channel, of which at most 12 are used, so that the image comes out "
     "nearly black (read it yourself, and scale it)"
@@ -164,6 +169,9 @@ class Decoder:
                 image = turn_upright(image, exif)
             except DamagedExifError:
                 self.notes.add(DAMAGED, name)
+        elif in_memory and lies_aside(image):
+            # A copy, or what its maker has turned already: nobody can tell.
+            self.notes.add(ASIDE, name)
         if uses_few_bits(image, stored):
             self.notes.add(DARK, name)
         flat = flatten(image, stored, self.background)
@@ -172,21 +180,26 @@ class Decoder:
 
 def _open(source):
     """Return an image whose pixels are not decoded yet, and its EXIF data if apart."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-    else:
-        with open(source, "rb") as file:
-            data = file.read(len(START))
-            if data == START:
-                data += file.read()
-    exif = b""
-    if data.startswith(START):
-        data, exif = part_exif(data)
-        source = BytesIO(data)
-    elif not isinstance(source, PATH):
-        source = BytesIO(data)
+    in_file = isinstance(source, PATH)
+    with open(source, "rb") if in_file else BytesIO(source) as file:
+        mended, exif = _mend(file)
+    if mended is not None:
+        source = BytesIO(mended)
+    elif not in_file:
+        source = BytesIO(source)
     # Other formats may start other programs, whatever the name of the file.
     return Image.open(source, formats=list_openers()), exif
+
+
+def _mend(file):
+    """Return a file without metadata that Pillow fails on, and its EXIF data if apart.
+
+    None in place of the file if there is nothing to mend.
+    """
+    start = file.read(len(START))
+    if start == START:
+        return part_exif(start + file.read())
+    return drop_lost_tags(file), b""
 
 
 def _count_bytes(image):

@@ -44,6 +44,16 @@ def turn_upright(image: Image.Image, exif: bytes = b"") -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def lies_aside(image: Image.Image) -> bool:
+    """Return whether the metadata of a loaded image ask for it to be turned."""
+    if not {"exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
+        return False
+    try:
+        return _find_orientation(image, b"") in TURNS
+    except DamagedExifError:
+        return False
+
+
 def _find_orientation(image: Image.Image, exif: bytes) -> int | None:
     """Return the orientation from EXIF, or XMP if EXIF has none."""
     exif = exif or image.info.get("exif") or b""

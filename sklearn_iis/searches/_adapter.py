@@ -64,14 +64,15 @@ class ForeignStage:
             context["callback_ctx"] = self.stage.callback_ctx
         with setting_results(search, self.stage, self.scheduler):
             search._run_search(self.evaluate, **context)
-            evaluated = [row.codes for row in self.scheduler.rows]
-            if n_missing := sum(codes not in evaluated for codes in initial):
-                warnings.warn(
-                    f"{type(search).__name__} has not evaluated {n_missing} of "
-                    f"{len(initial)} initial_candidates, which the callable that "
-                    "returned it was given",
-                    stacklevel=2,
-                )
+        # Also if the stage has ended before its search did.
+        evaluated = [row.codes for row in self.scheduler.complete_rows]
+        if n_missing := sum(codes not in evaluated for codes in initial):
+            warnings.warn(
+                f"{type(search).__name__} has not evaluated {n_missing} of "
+                f"{len(initial)} initial_candidates, which the callable that "
+                "returned it was given",
+                stacklevel=2,
+            )
 
     def evaluate(
         self, candidate_params, cv=None, more_results=None, callback_ctx=None

@@ -5,7 +5,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid
 
 from sklearn_iis._sklearn_compat import Interval
 from sklearn_iis.searches._base import Evaluator, Search
-from sklearn_iis.space import Candidate, Continuous, Discrete, distinct
+from sklearn_iis.space import Candidate, Continuous, Discrete, Stepped, distinct
 
 # Of a larger grid is not counted how many candidates a constraint allows.
 MAX_COUNTED = 10_000
@@ -28,7 +28,8 @@ class StageGridSearchCV(Search, GridSearchCV):
     it has.
 
     The levels of an ordered hyperparameter are the middles of as many equal cells of
-    its range, in codes, so that no value is further than half a cell from a level. All
+    its range, in codes, so that no value is further than half a cell from a level; of
+    :class:`~sklearn_iis.Rounded`, where several have the same, the next values. All
     values of a list are levels. Candidates are not multiplied by the levels of
     hyperparameters that do not exist for them, such as layers beyond their depth.
 
@@ -117,20 +118,20 @@ class StageGridSearchCV(Search, GridSearchCV):
 
     def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
         """Evaluate the initial candidates and the grid."""
-        if held := self._find_held():
+        n_levels = self._count_levels()
+        grids = self._make_grids(n_levels)
+        if held := self._find_held(n_levels, grids):
             warnings.warn(
                 f"n_iter={self.n_iter} allows no grid with two levels of {held}, which "
                 "are not searched: raise it, or choose another search",
                 stacklevel=3,
             )
-        if thinned := self._find_thinned():
+        if thinned := self._find_thinned(n_levels):
             warnings.warn(
                 f"n_iter={self.n_iter} leaves out some values of the lists {thinned}, "
                 "which are not searched: raise it to try them all",
                 stacklevel=3,
             )
-        n_levels = self._count_levels()
-        grids = self._make_grids(n_levels)
         initial = distinct(map(self.space.active, self.initial_candidates or []))
         on_grid = self._find_on_grid(initial, n_levels)
         # Where the grid takes the budget, the last ones that are not on it go.
@@ -178,9 +179,8 @@ class StageGridSearchCV(Search, GridSearchCV):
         ones = dict.fromkeys(self.space.dimensions, 1)
         return ones | self._find_requested() | listed
 
-    def _find_thinned(self) -> list[str]:
+    def _find_thinned(self, n_levels: dict[str, int]) -> list[str]:
         """Return the lists that some values are left out of, but not all but one."""
-        n_levels = self._count_levels()
         listed = self._find_listed().items()
         return [name for name, n in listed if 1 < n_levels[name] < n]
 
@@ -215,7 +215,8 @@ class StageGridSearchCV(Search, GridSearchCV):
             return n_levels | {name: _n_levels(dimensions[name], n) for name in names}
 
         def fits(n_levels):
-            return self._count_candidates(n_levels) <= self._budget
+            n_candidates = self._count_candidates(n_levels, self._budget + 1)
+            return n_candidates <= self._budget
 
         # A dimension without a second level is held; no other one stays behind.
         for name in dimensions:
@@ -234,13 +235,21 @@ class StageGridSearchCV(Search, GridSearchCV):
                 n_levels = refine([name], n)
         return n_levels
 
-    def _count_candidates(self, n_levels: dict[str, int]) -> int:
-        """Return the size of a grid, with the initial candidates that are not on it."""
+    def _count_candidates(
+        self, n_levels: dict[str, int], most: int | None = None
+    ) -> int:
+        """Return the size of a grid, with the initial candidates that are not on it.
+
+        The grid itself is not counted any further than to `most`.
+        """
         initial = distinct(map(self.space.active, self.initial_candidates or []))
         n_on_grid = len(self._find_on_grid(initial, n_levels))
-        return self._count(self._make_grids(n_levels)) + len(initial) - n_on_grid
+        n_points = self._count(self._make_grids(n_levels), most)
+        return n_points + len(initial) - n_on_grid
 
-    def _count(self, grids: list[dict[str, Sequence[float]]]) -> int:
+    def _count(
+        self, grids: list[dict[str, Sequence[float]]], most: int | None = None
+    ) -> int:
         """Return how many candidates of grids are allowed; if many, how many there are.
 
         Without a constraint they are not made for it.
@@ -248,8 +257,17 @@ class StageGridSearchCV(Search, GridSearchCV):
         n_points = sum(math.prod(map(len, grid.values())) for grid in grids)
         if self.space.constraint is None or n_points > MAX_COUNTED:
             return n_points
-        points = map(self.space.active, ParameterGrid(grids))
-        return sum(map(self.space.allows, points))
+        points = ParameterGrid([self._decode_levels(grid) for grid in grids])
+        allowed = filter(self.space.allows, map(self.space.active, points))
+        return sum(1 for _ in islice(allowed, most))
+
+    def _decode_levels(self, grid):
+        """Return a grid whose codes keep their values, each decoded only once."""
+        dimensions = self.space.dimensions
+        return {
+            name: [dimensions[name].keep(code) for code in codes]
+            for name, codes in grid.items()
+        }
 
     def _find_on_grid(
         self, candidates: list[Candidate], n_levels: dict[str, int]
@@ -297,13 +315,13 @@ class StageGridSearchCV(Search, GridSearchCV):
             points = [longer for point in points for longer in extend(point, parent)]
         return points
 
-    def _find_held(self) -> list[str]:
+    def _find_held(self, n_levels, grids) -> list[str]:
         """Return the dimensions that the budget does not allow two levels of."""
         requested = self._find_requested()
-        used = {name for grid in self.param_grid for name in grid}
+        used = {name for grid in grids for name in grid}
         return [
             name
-            for name, n in self._count_levels().items()
+            for name, n in n_levels.items()
             if n == 1 and name in used and name not in requested
         ]
 
@@ -321,19 +339,29 @@ class _Levels(Sequence):
     def __init__(self, dimension: Continuous | Discrete, n: int):
         self.dimension = dimension
         self.n = n
+        # Of what is rounded, as the middles of several cells may be the same.
+        self._multiples: Any = (
+            dimension.spread(n) if isinstance(dimension, Stepped) else None
+        )
 
     def __len__(self):
         return self.n
 
     def __getitem__(self, index: Any) -> Any:
         i, low = range(self.n)[index], self.dimension.low
+        if isinstance(self.dimension, Stepped):
+            return self.dimension.find_code(int(self._multiples[i]))
         if isinstance(self.dimension, Continuous):
             width = self.dimension.high - low
-            return self.dimension.snap(low + (i + 0.5) * (width / self.n))
+            return low + (i + 0.5) * (width / self.n)
         # The value in the middle of a cell, or of two the lower.
         return low + ((2 * i + 1) * int(self.dimension.n_levels) - 1) // (2 * self.n)
 
     def __contains__(self, code: Any) -> bool:
+        if isinstance(self.dimension, Stepped):
+            multiple = self.dimension.find_multiple(code)
+            is_level = multiple in self._multiples
+            return is_level and self.dimension.find_code(multiple) == code
         i = int(self.dimension.unit(code) * self.n)
         return any(self[j] == code for j in range(max(i - 1, 0), min(i + 2, self.n)))
 

@@ -11,6 +11,27 @@ from sklearn.utils import check_random_state
 # No range of quantiles gets narrower.
 MIN_WIDTH = 1e-3
 
+# A value may leave its range by so much of a quantile, which is rounding.
+ROUNDING = 1e-9
+
+
+class ValuedCode(float):
+    """A code that keeps the value that it stands for, such as one written by a user.
+
+    A quantile is not enough: that of 0.1 may stand for 0.10000000000000006, beyond a
+    constraint that allows 0.1. To searches it is a float.
+    """
+
+    value: float
+
+    def __new__(cls, code: float, value: float) -> "ValuedCode":
+        valued = super().__new__(cls, code)
+        valued.value = value
+        return valued
+
+    def __getnewargs__(self) -> tuple:  # for copies and pickles
+        return float(self), self.value
+
 
 @dataclass(frozen=True)
 class Continuous:
@@ -39,6 +60,8 @@ class Continuous:
         return self.decode(self.low), self.decode(self.high)
 
     def decode(self, code: float) -> float:
+        if isinstance(code, ValuedCode):
+            return code.value
         return float(self.distribution.ppf(code))
 
     def encode(self, value: Any) -> float:
@@ -47,7 +70,15 @@ class Continuous:
         first, last = self.distribution.support()
         if not first <= value <= last:
             raise ValueError(f"{value!r} lies outside [{first}, {last}]")
-        return float(self.distribution.cdf(value))
+        code = float(self.distribution.cdf(value))
+        nearest = self.clip(code)
+        # The ends of the range are its values, too.
+        is_near = abs(nearest - code) <= ROUNDING
+        return ValuedCode(nearest if is_near else code, float(value))
+
+    def keep(self, code: float) -> float:
+        """Return a code that need not be decoded again."""
+        return ValuedCode(code, self.decode(code))
 
     def snap(self, code: float) -> float:
         """Return the code that stands for the same value, of several that do."""
@@ -57,6 +88,8 @@ class Continuous:
         return check_random_state(random_state).uniform(self.low, self.high)
 
     def clip(self, code: float) -> float:
+        if isinstance(code, ValuedCode) and self.low <= code <= self.high:
+            return code
         return min(max(float(code), self.low), self.high)
 
     def unit(self, code: float) -> float:

@@ -76,6 +76,9 @@ class Discrete:
         same = (i for i in equal if _is_same(self.levels[i], value))
         return next(same, equal[0])
 
+    def keep(self, code: float) -> float:
+        return code
+
     def snap(self, code: float) -> float:
         return code
 

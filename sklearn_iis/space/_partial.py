@@ -8,14 +8,12 @@ import numpy as np
 
 from sklearn_iis.space._alternatives import ALTERNATIVE
 from sklearn_iis.space._constraint import MAX_REJECTED
+from sklearn_iis.space._continuous import ROUNDING
 from sklearn_iis.space._parameter import Parameter
 from sklearn_iis.space._space import Candidate, SearchSpace, distinct
 
 # The codes that are left of some dimensions.
 Pins = dict[str, tuple[float, ...]]
-
-# A value may leave its range by so much of a quantile, which is rounding.
-ROUNDING = 1e-9
 
 
 def fill_candidates(

@@ -4,10 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn_iis.space._continuous import Continuous
+import numpy as np
+
+from sklearn_iis.space._continuous import Continuous, ValuedCode
+from sklearn_iis.space._distribution import Drawn
+
+# Of more multiples it is not looked up which of them have a probability.
+MAX_LOOKED_UP = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,16 @@ class Stepped(Continuous):
 
     @property
     def n_levels(self) -> float:
-        return self._find_multiple(self.high) - self._find_multiple(self.low) + 1
+        return len(self._values)
+
+    @property
+    def middle(self) -> float:
+        return self.snap(super().middle)
 
     def decode(self, code: float) -> float:
-        return self._multiply(self._find_multiple(code))
+        if isinstance(code, ValuedCode):
+            return code.value
+        return self._multiply(self.find_multiple(code))
 
     def encode(self, value: Any) -> float:
         if not isinstance(value, Real):
@@ -75,16 +88,21 @@ class Stepped(Continuous):
         multiple = float(value) / self.step
         if not math.isfinite(multiple) or abs(multiple - round(multiple)) > 1e-6:
             raise ValueError(f"{value!r} is no multiple of {self.step!r}")
-        code = self._find_code(round(multiple))
-        if not first <= round(multiple) <= last or (
-            self._find_multiple(code) != round(multiple)
-        ):
-            low, high = self._multiply(first), self._multiply(last)
+        low, high = self._multiply(first), self._multiply(last)
+        if not first <= round(multiple) <= last:
             raise ValueError(f"{value!r} is none of the values in [{low}, {high}]")
+        code = self.find_code(round(multiple))
+        if self.find_multiple(code) != round(multiple):
+            raise ValueError(
+                f"{value!r} is none of the values: it lies in [{low}, {high}], but its "
+                "probability is 0, or too small to be told from 0"
+            )
         return code
 
     def snap(self, code: float) -> float:
-        return self._find_code(self._find_multiple(code))
+        if isinstance(code, ValuedCode):
+            return code
+        return self.find_code(self.find_multiple(code))
 
     def rvs(self, random_state: Any = None) -> float:
         return self.snap(super().rvs(random_state))
@@ -99,12 +117,33 @@ class Stepped(Continuous):
         high = max(narrowed.high, self.snap(narrowed.high))
         return replace(narrowed, low=low, high=high)
 
-    def _find_multiple(self, code: float) -> int:
+    def spread(self, n: int) -> np.ndarray:
+        """Return the multiples of `n` different values, or of all if there are fewer.
+
+        They are those in the middles of equal cells of the window, in codes. Where
+        several cells have the same, it is moved to the next ones.
+        """
+        values = self._values
+        n = min(n, len(values))
+        cells = np.arange(n)
+        codes = self.low + (cells + 0.5) * ((self.high - self.low) / n)
+        multiples = np.rint(self.distribution.ppf(codes) / self.step)
+        if isinstance(values, range):
+            places = (np.clip(multiples, values[0], values[-1]) - values[0]).astype(int)
+        else:
+            places = np.searchsorted(values, np.clip(multiples, values[0], values[-1]))
+        places = np.maximum.accumulate(places - cells) + cells
+        places = np.minimum(places, len(values) - n + cells)
+        return places + values[0] if isinstance(values, range) else values[places]
+
+    def find_multiple(self, code: float) -> int:
+        """Return the multiple of the step that a code stands for."""
         first, last = self.multiples
         value = float(self.distribution.ppf(min(max(code, self.ends[0]), self.ends[1])))
         return min(max(round(value / self.step), first), last)
 
-    def _find_code(self, multiple: int) -> float:
+    def find_code(self, multiple: int) -> float:
+        """Return the code of a multiple of the step."""
         first, last = self.multiples
         low, high = self.ends
         if multiple > first:
@@ -112,6 +151,26 @@ class Stepped(Continuous):
         if multiple < last:
             high = float(self.distribution.cdf((multiple + 0.5) * self.step))
         return (low + high) / 2
+
+    @cached_property
+    def _values(self) -> range | np.ndarray:
+        """The multiples in the window that have a probability, in order."""
+        first, last = self.find_multiple(self.low), self.find_multiple(self.high)
+        if isinstance(self.distribution, Drawn) and self.distribution.is_whole:
+            drawn = np.unique(self.distribution.values)
+            return drawn[(drawn >= first) & (drawn <= last)]
+        if last - first >= MAX_LOOKED_UP:
+            return range(first, last + 1)
+        multiples = np.arange(first, last + 1)
+        borders = (np.arange(first, last + 2) - 0.5) * float(self.step)
+        ends = np.array(self.distribution.cdf(borders))
+        if first == self.multiples[0]:
+            ends[0] = self.ends[0]
+        if last == self.multiples[1]:
+            ends[-1] = self.ends[1]
+        values = self.distribution.ppf((ends[:-1] + ends[1:]) / 2)
+        found = np.clip(np.rint(values / self.step), *self.multiples)
+        return multiples[found == multiples]
 
     def _multiply(self, multiple: int) -> float:
         if isinstance(self.step, int):

@@ -1,6 +1,5 @@
 """One search space for every search: hyperparameters as codes."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -8,7 +7,6 @@ from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from sklearn_iis.space._alternatives import (
@@ -18,6 +16,7 @@ from sklearn_iis.space._alternatives import (
 )
 from sklearn_iis.space._condition import Condition
 from sklearn_iis.space._constraint import MAX_REJECTED, Constraint, is_allowed
+from sklearn_iis.space._names import check_parameters
 from sklearn_iis.space._parameter import Dimension, Parameter
 
 Candidate = dict[str, float]  # the codes of discrete hyperparameters are int
@@ -213,7 +212,8 @@ class SearchSpace:
         Returns
         -------
         codes : dict of str to float or int
-            The candidate, of the first alternative that it can be of.
+            The candidate, of the first alternative that it can be of. :meth:`decode`
+            returns its values to the last digit.
 
         Raises
         ------
@@ -514,15 +514,11 @@ class SearchSpace:
         Raises
         ------
         ValueError
-            If `estimator.set_params` refuses a name; tells the nearest valid one.
+            If `estimator.set_params` refuses a name, or that of a step that is searched
+            itself is none of any of its choices; tells the nearest valid one.
         """
-        valid = estimator.get_params(deep=True)
         for own in self.alternatives:
-            names = {parameter.name for parameter in own}
-            for parameter in own:
-                # Those of a step that is searched itself depend on its choice.
-                if parameter.name not in valid and not names & _find_owners(parameter):
-                    _check_name(estimator, parameter, valid)
+            check_parameters(estimator, own)
 
     @cached_property
     def _all_dimensions(self) -> dict[str, Dimension]:
@@ -634,24 +630,3 @@ def _check_alternatives(space):
     if not any(alternatives):
         raise ValueError("the space is empty: name at least one hyperparameter")
     return alternatives
-
-
-def _find_owners(parameter):
-    """Return the steps, and steps of steps, that a hyperparameter is one of."""
-    parts = parameter.name.split("__")
-    return {"__".join(parts[:n]) for n in range(1, len(parts))}
-
-
-def _check_name(estimator, parameter, valid):
-    """Raise an error if an estimator refuses a hyperparameter."""
-    name = parameter.name
-    try:
-        clone(estimator).set_params(**{name: parameter.middle})
-    except (ValueError, AttributeError):
-        nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0)
-        raise ValueError(
-            f"{type(estimator).__name__} has no parameter {name!r}; the nearest one is "
-            f"{nearest[0]!r}"
-            if nearest
-            else f"{type(estimator).__name__} has no parameter {name!r}"
-        ) from None

@@ -17,11 +17,13 @@ from sklearn_iis.execution._inheritance import (
     WEIGHTS,
     Heirs,
     Inheritance,
+    Promotable,
     check_heirs,
     end_inheriting,
     find_heirs,
     inherit,
 )
+from sklearn_iis.execution._patience import Patience
 from sklearn_iis.execution._record import Record, Row, Task
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 from tests.execution.workers import make_job
@@ -310,6 +312,30 @@ def test_where_a_climb_has_ended_nothing_is_kept_below(tmp_path):
     save_all(heirs.files, [*rows, other])
     heirs.end_climb(rows[2])
     assert list_kept(heirs.files, [*rows, other]) == [*rows[2:], other]
+
+
+def test_who_does_not_count_displaces_nobody(tmp_path):
+    """With several workers, some are complete before patience is known to be over."""
+    patience = Patience(2)
+    heirs = Heirs(make_files(tmp_path))
+    promotable = Promotable(heirs, 1, patience)
+    rows = [make_row(0.1 * n, score=score) for n, score in enumerate([3, 1, 2, 9])]
+    for number, row in enumerate(rows):
+        row.number = number
+    save_all(heirs.files, rows)
+    for number in (0, 1, 3, 2):  # the third one is the slowest
+        promotable.add(rows[number])
+        patience.note(rows[number])
+    assert patience.list_left_out() == [rows[3]]
+    assert rows[0] in list_kept(heirs.files, rows)
+    assert rows[1] not in list_kept(heirs.files, rows)
+    # Without patience nobody is waited for.
+    heirs = Heirs(make_files(tmp_path))
+    save_all(heirs.files, rows)
+    promotable = Promotable(heirs, 1)
+    for row in rows:
+        promotable.add(row)
+    assert list_kept(heirs.files, rows) == [rows[3]]
 
 
 @pytest.mark.parametrize("search", ["ladder", "random"])

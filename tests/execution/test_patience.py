@@ -10,7 +10,7 @@ from sklearn.model_selection import RandomizedSearchCV
 from sklearn_iis import IISSearchCV
 from sklearn_iis.execution._patience import Patience, check_patience
 from sklearn_iis.execution._record import Record, Row
-from sklearn_iis.searches import SEARCHES
+from sklearn_iis.searches import SEARCHES, StageGridSearchCV
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 from tests.searches.test_base import ONE_SPLIT
 
@@ -146,6 +146,27 @@ def test_seconds_since_the_last_improvement():
         Slow(), space, n_iter=1000, cv=ONE_SPLIT, random_state=0, patience_seconds=0.1
     ).fit(X, y)
     assert 1 <= len(search.cv_results_["params"]) < 1000
+
+
+class Lingering(StageGridSearchCV):
+    """Takes longer than its patience once all is evaluated."""
+
+    def run(self, evaluate, random_state):
+        super().run(evaluate, random_state)
+        time.sleep(0.3)
+
+
+def test_a_stage_that_ends_by_itself_hands_on_nothing():
+    """A grid may leave a part of its budget, whatever time has gone by afterwards."""
+    search = make_search(
+        search=lambda *args, **settings: Lingering(*args, **settings),
+        search_params={"n_levels": {"degree": 2, "rate": 1, "n_layers": 1}},
+        patience_seconds=(0.2, None),
+    )
+    fitted = search.set_params(n_iter=(30, 6)).fit(X, y)
+    counts = np.bincount(fitted.cv_results_["stage"])
+    assert counts[0] < 30
+    assert counts[1] <= 6
 
 
 @pytest.mark.parametrize("search", sorted(REFUSING))

@@ -93,6 +93,17 @@ def test_left_out(paths, container):
     assert expected.unreadable_ == {}
 
 
+def test_images_in_a_pipeline_of_their_own(paths):
+    search = make_search(on_error="list")
+    steps = search.estimator.steps
+    inner = Pipeline([("nothing", "passthrough"), *steps[:2]])
+    search.set_params(
+        estimator=Pipeline([("images", inner), steps[2]]),
+        size_param="images__resize__size",
+    )
+    assert search.fit(paths, Y).unreadable_.keys() == set(BAD)
+
+
 def test_what_is_split_along(paths):
     """Weights stay with their images; numbers in splits are those of X as given."""
     masks = [(np.arange(24) < 12, np.arange(24) >= 12)]

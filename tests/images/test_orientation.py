@@ -1,5 +1,6 @@
 """Orientation: every value, a fuzz of damaged EXIF, and what is said of the rest."""
 
+import copy
 import io
 import struct
 import warnings
@@ -111,4 +112,21 @@ def test_image_that_was_opened_by_pillow():
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(read(upright), read(data))
     made = Image.open(io.BytesIO(data)).rotate(180)
-    np.testing.assert_array_equal(read(made), np.asarray(made))
+    with pytest.warns(UserWarning, match="ask for a turn"):
+        np.testing.assert_array_equal(read(made), np.asarray(made))
+
+
+@pytest.mark.parametrize(
+    "make", [copy.copy, lambda image: image.convert("L"), lambda image: image.copy()]
+)
+def test_what_was_made_of_an_opened_image_is_taken_as_it_is_with_a_warning(make):
+    """Nobody can tell a copy from an image that was turned by hand."""
+    data = encode(make_exif())
+    made = make(Image.open(io.BytesIO(data)))
+    with pytest.warns(UserWarning, match="ask for a turn.*: 1 of the images, .*X"):
+        pixels = ImageResizer().transform([made])[0]
+    np.testing.assert_array_equal(pixels, np.asarray(made.convert("RGB")))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(
+        ImageResizer().transform([upright.copy()])[0], np.asarray(upright)
+    )

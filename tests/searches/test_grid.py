@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 
-from sklearn_iis import IISSearchCV, OnlyIf, PerLayer, SearchSpace
+from sklearn_iis import IISSearchCV, OnlyIf, PerLayer, Rounded, SearchSpace
 from sklearn_iis.searches import StageGridSearchCV
 from sklearn_iis.searches._grid import _Levels
 from sklearn_iis.testing import FormulaClassifier, X, y
@@ -300,7 +300,87 @@ def test_a_huge_grid_is_planned_at_once_and_made_as_it_is_needed():
     assert search.n_evaluations == 2_000_000
 
 
-@pytest.mark.parametrize("space", [{"x": stats.uniform()}, {"x": list(range(37))}])
+class Powers:
+    """Whole numbers with gaps."""
+
+    def rvs(self, random_state):
+        return 2 ** int(random_state.randint(9))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (Rounded(stats.loguniform(1, 10)), range(1, 11)),
+        (Rounded(stats.beta(2, 9), step=0.1), np.arange(11) / 10),
+        (Rounded(stats.expon(scale=2)), range(28)),
+        (Powers(), [2**i for i in range(9)]),
+    ],
+)
+def test_levels_of_rounded_values_are_as_many_as_the_budget_allows(values, expected):
+    """Middles of several cells may be rounded to the same, or to what is no value."""
+    for n in range(1, len(expected) + 2):
+        search = make_grid({"rate": values}, n_iter=n)
+        n_levels = min(n, len(expected))
+        assert search.n_evaluations == n_levels
+        (levels,) = (grid["rate"] for grid in search.param_grid)
+        (dimension,) = search.space.dimensions.values()
+        rates = [dimension.decode(code) for code in levels]
+        assert len(set(rates)) == n_levels
+        assert set(rates) <= set(expected)
+        assert rates == sorted(rates)
+        assert [*map(dimension.snap, levels)] == [*levels]
+    assert rates == [*expected]
+
+
+def test_levels_of_rounded_values_are_next_to_the_middles_of_equal_cells():
+    values = Rounded(stats.loguniform(1, 1000))
+    search = make_grid({"rate": values}, n_iter=5).fit(X, y)
+    rates = [params["rate"] for params in search.cv_results_["params"]]
+    assert rates == [2, 8, 32, 126, 501]
+    # From either side of where each cell has a value of its own.
+    search = make_grid({"rate": values}, n_iter=20)
+    (levels,) = (grid["rate"] for grid in search.param_grid)
+    rates = [search.space.decode({"rate": code})["rate"] for code in levels]
+    ideal = 1000 ** ((np.arange(20) + 0.5) / 20)
+    assert rates[:6] == [1, 2, 3, 4, 5, 7]
+    np.testing.assert_allclose(rates[6:], ideal[6:], atol=0.5)
+
+
+def test_a_rounded_value_that_is_held_is_a_value():
+    space = {"rate": Rounded(stats.loguniform(1, 10)), "degree": [1, 2, 3]}
+    middle = SearchSpace(space).encode({"rate": 3, "degree": 2})
+    search = make_grid(space, n_iter=3, initial_candidates=[middle])
+    candidates = fit_silently(search).candidates_
+    assert len(candidates) == search.n_evaluations == 3
+    assert {codes["rate"] for codes in candidates} == {middle["rate"]}
+
+
+def test_a_constraint_is_asked_no_more_often_than_it_takes_to_plan():
+    asked = []
+
+    def is_allowed(params):
+        asked.append(params)
+        return params["a"] < params["b"] < params["c"]
+
+    space = {name: stats.loguniform(1e-4, 1) for name in "abc"}
+    space = SearchSpace(space, constraint=is_allowed)
+    search = make_grid(space, n_iter=60)
+    search.check_budget()
+    assert search.n_evaluations == 56  # 8 of 3, and those of 9 of 3 are 84
+    # That a grid is too large is known as soon as 61 are allowed.
+    assert len(asked) < 5000
+    assert all(type(params["a"]) is float for params in asked)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"x": stats.uniform()},
+        {"x": list(range(37))},
+        {"x": Rounded(stats.uniform(-0.4, 36.8))},
+        {"x": Rounded(stats.loguniform(1, 37))},
+    ],
+)
 @pytest.mark.parametrize("n", [1, 2, 5, 36, 37, 1000])
 def test_what_is_on_a_grid(space, n):
     """Without looking through all levels."""

@@ -1,3 +1,4 @@
+import pickle
 from copy import deepcopy
 
 import numpy as np
@@ -39,6 +40,36 @@ def test_codes_of_a_continuous_distribution_are_quantiles(distribution):
         assert value == distribution.ppf(quantile)
         assert type(value) is float
         assert dimension.encode(value) == pytest.approx(quantile)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        stats.expon(scale=0.3),
+        stats.loguniform(1e-7, 1e-2),
+        stats.norm(2, 3),
+        stats.beta(50, 50),
+    ],
+)
+def test_a_value_that_was_written_down_is_kept(distribution):
+    """Its quantile alone stands for another one, as computing it rounds."""
+    dimension = make_dimension("x", distribution)
+    low, high = dimension.range
+    values = np.linspace(low, high, 50).tolist()
+    decoded = [dimension.decode(float(dimension.encode(v))) for v in values]
+    assert decoded != values
+    for value in values:
+        code = dimension.encode(value)
+        assert dimension.low <= code <= dimension.high
+        for same in (code, dimension.clip(code), deepcopy(code), _send(code)):
+            assert dimension.decode(same) == value
+            assert same == code == float(code)
+            assert hash(same) == hash(float(code))
+        assert type(dimension.decode(code)) is float
+
+
+def _send(code):
+    return pickle.loads(pickle.dumps(code))
 
 
 def test_tails_without_bounds_are_cut_off():

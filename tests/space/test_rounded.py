@@ -38,6 +38,25 @@ def test_values_are_the_multiples_in_the_support(kind):
             dimension.encode(value)
 
 
+@pytest.mark.parametrize(
+    ("values", "refused", "n_values"),
+    [
+        (Rounded(stats.beta(50, 50), step=0.01), [0.95, 0.99], 87),
+        (Rounded(stats.beta(9, 1e5), step=0.01), [0.5, 0.99], 2),
+    ],
+)
+def test_what_is_too_improbable_is_no_value(values, refused, n_values):
+    dimension = make_dimension("x", values)
+    assert dimension.n_levels == n_values
+    for value in refused:
+        with pytest.raises(ValueError, match=f"{value} .* too small to be told from 0"):
+            dimension.encode(value)
+    rng = np.random.RandomState(0)
+    drawn = {dimension.decode(dimension.rvs(rng)) for _ in range(200)}
+    for value in drawn:
+        assert dimension.decode(dimension.encode(value)) == value
+
+
 def test_values_follow_the_distribution():
     """Each value has the probability of what is rounded to it."""
     dimension = make_dimension("x", Rounded(stats.loguniform(0.5, 8.5)))

@@ -6,10 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
-from sklearn.svm import SVC
 
 from sklearn_iis import PerLayer, SearchSpace
 from sklearn_iis.space import Condition
@@ -249,13 +245,3 @@ def test_bad_params(params, message):
     )
     with pytest.raises(ValueError, match=message):
         space.encode(params)
-
-
-def test_check_names():
-    pipe = Pipeline([("pca", PCA()), ("clf", LogisticRegression())])
-    SearchSpace({"pca__n_components": [1, 2], "clf__C": [1.0]}).check_names(pipe)
-    # The parameters of a searched step are those of whatever is chosen.
-    SearchSpace({"clf": [SVC()], "clf__gamma": [1.0]}).check_names(pipe)
-    SearchSpace({"clf": [SVC()], "clf__estimator__C": [1.0]}).check_names(pipe)
-    with pytest.raises(ValueError, match=r"no parameter 'clf__c'; .* is 'clf__C'"):
-        SearchSpace({"clf__c": [1.0, 2.0]}).check_names(pipe)

@@ -63,9 +63,10 @@ class RangesDisplay:
         One for each hyperparameter, with `name` (str), `dimension` (in the first
         stage), `ranges` (for each stage the lowest and the highest value, or all values
         if they have no order), `candidates` (for each stage a list of their
-        values; None for candidates that do not have it), `failed` (for each
-        stage a mask of them), and `best` (the stage and the value of the best
-        candidate, or None).
+        values; None for candidates that do not have it), `exists` (for each stage a
+        mask of those that have it, as None may be a value), `failed` (for each
+        stage a mask of those that failed), and `best` (the stage and the value of the
+        best candidate, or None).
 
     labels : list of str
         The names of the stages.
@@ -269,6 +270,10 @@ def _collect(name, stages, best):
         dimension=dimension,
         ranges=[stage.space.dimensions[name].range for stage in stages],
         candidates=[[decode(codes) for codes in stage.candidates] for stage in stages],
+        exists=[
+            np.array([name in codes for codes in stage.candidates], dtype=bool)
+            for stage in stages
+        ],
         failed=[stage.failed for stage in stages],
         best=None
         if best is None or name not in best[1]
@@ -337,10 +342,9 @@ def _draw_candidates(ax, panel) -> tuple[list[Any], list[Any]]:
     """Draw the candidates of each stage: dots, and crosses where they failed."""
     dots: list[Any] = []
     crosses: list[Any] = []
-    for row, (values, failed) in enumerate(
-        zip(panel.candidates, panel.failed, strict=True)
+    for row, (values, exists, failed) in enumerate(
+        zip(panel.candidates, panel.exists, panel.failed, strict=True)
     ):
-        exists = np.array([value is not None for value in values], dtype=bool)
         for marks, mask, style in (
             (dots, exists & ~failed, {"marker": "o", "markeredgecolor": "none"}),
             (

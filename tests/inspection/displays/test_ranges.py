@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_iis import IISSearchCV
+from sklearn_iis import IISSearchCV, OnlyIf
 from sklearn_iis.inspection import RangesDisplay
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
 
@@ -58,6 +58,10 @@ def decoded(search, stage, name):
         candidate[name][int(layer)] if len(candidate[name]) > int(layer) else np.nan
         for candidate in params
     ]
+
+
+def count(lines):
+    return sum(len(line.get_xdata()) for line in lines)
 
 
 def ends(bar):
@@ -379,3 +383,18 @@ def test_a_candidate_is_drawn_where_its_alternative_has_the_hyperparameter():
                     "space[1]" if "widths" in p else "space[0]" for p in params
                 ]
                 assert n_dots == len(params)
+
+
+def test_a_choice_that_is_none_is_drawn():
+    """It is a value; that a candidate does not have the hyperparameter is another."""
+    space = {
+        "splitter": ["best", "random"],
+        "max_depth": OnlyIf([None, 2, 4], "splitter", ["best"]),
+    }
+    search = IISSearchCV(DecisionTreeClassifier(), space, search="grid", n_iter=4)
+    display = RangesDisplay.from_search(search.fit(X, y), names="max_depth")
+    (panel,) = display.panels
+    assert panel.candidates[0].count(None) == 2
+    (dots,) = display.dots_
+    assert count(dots) == panel.exists[0].sum() == 3
+    assert sorted(dots[0].get_xdata()) == [0, 1, 2]
