@@ -138,12 +138,14 @@ class IISSearchCV(BaseSearchCV):
         epochs, for the cost of so many with all.
 
     search : {"random", "grid", "bayes", "tpe", "cmaes", "smac", "genetic", "swarm", \
-            "reinforce", "hyperband", "ladder"} or callable, default="random"
+            "reinforce", "hyperband", "ladder", "fabolas"} or callable, default="random"
         What runs at each size: `RandomizedSearchCV`, `GridSearchCV`, scikit-optimize's
         `BayesSearchCV`, Optuna's `TPESampler` (needs the extra `tpe`) or `CmaEsSampler`
         (`cmaes`), SMAC3 (`smac`), sklearn-genetic-opt's `GASearchCV`, a particle swarm,
         a policy trained by REINFORCE, or Hyperband over the epochs; see the classes in
-        :mod:`sklearn_iis.searches`. "ladder" runs all sizes at once: it
+        :mod:`sklearn_iis.searches`. "ladder" and "fabolas" run all sizes at once, in
+        the whole space: `keep`, `margin`, `floor`, `n_promoted` and `size_dependent`
+        have no effect. The ladder
         promotes the best third of the candidates of each size so far whenever a worker
         is free, and begins new ones otherwise, in the whole space: `keep`, `margin`,
         `floor`, `n_promoted` and `size_dependent` have no effect. A subclass of
@@ -1103,6 +1105,7 @@ class IISSearchCV(BaseSearchCV):
         )
         if isinstance(search, Search):
             search.fixed_params = plan.fixed[stages[0]]
+            search.stage_work = [plan.work[stage] for stage in stages]
             search.is_first_stage = stages[0] == 0
             search.check_budget()
         self._check_search(search, space, plan.budgets[stages[0]])
