@@ -130,13 +130,13 @@ class IISSearchCV(BaseSearchCV):
     n_iter : int, sequence of int, "auto" or None, default="auto"
         Number of candidates of each stage, or of all; then it is split in proportions
         like 3:2:1, and like 9:3:1 for "ladder" and "fabolas". None means as many as
-        there is time for, and needs a `timeout`; a grid and Hyperband need a number. "auto" means
-        None if there is a `timeout` and the search allows for it, and otherwise 60, or
-        as many as the first stage of a grid needs for all values of lists. A grid may
-        have fewer; if `n_iter` does not allow for all values of lists in the first
-        stage, it is an error. Hyperband evaluates many more, most of them with few
-        epochs, for the cost of so many with all, and "fabolas" as many of each size as
-        it likes, for the cost of so many of each.
+        there is time for, and needs a `timeout`; a grid and Hyperband need a number.
+        "auto" means None if there is a `timeout` and the search allows for it, and
+        otherwise 60, or as many as the first stage of a grid needs for all values of
+        lists. A grid may have fewer; if `n_iter` does not allow for all values of lists
+        in the first stage, it is an error. Hyperband evaluates many more, most of them
+        with few epochs, for the cost of so many with all, and "fabolas" as many of each
+        size as it likes, for the cost of so many of each.
 
     search : {"random", "grid", "bayes", "tpe", "cmaes", "smac", "genetic", "swarm", \
             "reinforce", "hyperband", "ladder", "fabolas"} or callable, default="random"

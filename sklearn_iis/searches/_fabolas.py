@@ -176,7 +176,7 @@ class _Fabolas:
         # Those that begin are the same however many there are.
         self.spare = self.space.draw(random_state=deepcopy(random_state))
         self.stages = stages
-        self.work = np.array(search.stage_work[-len(stages) :], dtype=float)
+        self.work = np.array(search.stage_work) / search.stage_work[-1]
         self.budget = math.inf
         if not search.is_timed:
             self.budget = float(np.dot(search.budgets, self.work))
@@ -200,12 +200,18 @@ class _Fabolas:
                 self.scheduler.finish(self.complete.append)
                 n_proposed = 0
             yield
+            self.is_exhausted = False
             proposal = self._propose()
-            if proposal is None:
-                self.scheduler.finish(self.complete.append)
+            if proposal is not None:
+                self._submit(*proposal)
+                n_proposed += 1
+            elif any(not row.is_complete for row in self.scheduler.rows):
+                # What it knows then may change that.
+                if n_points is None:
+                    self.scheduler.take(self.complete.append, block=True)
+                n_proposed = n_points or 0
+            else:
                 return
-            self._submit(*proposal)
-            n_proposed += 1
 
     def _count_first(self):
         """Return how many candidates begin at random: a third of the budget."""
@@ -220,8 +226,13 @@ class _Fabolas:
         )
 
     def _is_affordable(self, stage):
-        """Return whether the last size can still be evaluated after a smaller one."""
-        reserve = 0 if stage == len(self.work) - 1 else self.work[-1]
+        """Return whether all other sizes can be reached, and the last one, after it."""
+        last = len(self.work) - 1
+        begun = set().union(*self.begun.values(), {stage})
+        missing = set(range(last + 1)) - begun
+        reserve = sum(self.work[s] for s in missing)
+        if not missing and stage < last:
+            reserve = self.work[-1]
         return self._spent + self.work[stage] + reserve <= self.budget + ROUNDING
 
     def _submit(self, codes, stage):
@@ -236,10 +247,10 @@ class _Fabolas:
         usable = [row for row in self.complete if is_usable(row)]
         new = self._next_initial()
         if new is None and (len(self.begun) < self.n_first or not usable):
-            new = next(self.spare, None)
+            new = next((c for c in self.spare if as_key(c) not in self.begun), None)
             self.is_exhausted = new is None
-        if new is not None:
-            return (new, 0) if self._is_affordable(0) else None
+        if new is not None and self._is_affordable(0):
+            return new, 0
         if not usable:
             return None
         last = len(self.stages) - 1
@@ -247,7 +258,7 @@ class _Fabolas:
         n_begun = max(stage for stages in self.begun.values() for stage in stages)
         if n_begun == reached < last and self._is_affordable(reached + 1):
             # The best one at the largest size so far is the first at the next.
-            best = max(usable, key=lambda row: (row.stage, row.score))
+            best = max(usable, key=lambda row: (row.stage, row.score, -row.number))
             return best.codes, reached + 1
         allowed = [s for s in range(reached + 1) if self._is_affordable(s)]
         if not allowed:
