@@ -179,7 +179,7 @@ class _Fabolas:
         self.work = np.array(search.stage_work) / search.stage_work[-1]
         self.budget = math.inf
         if not search.is_timed:
-            self.budget = float(np.dot(search.budgets, self.work))
+            self.budget = float(np.dot([n or 0 for n in search.budgets], self.work))
         self.n_first = self._count_first()
         self.initial = iter(map(self.space.active, search.initial_candidates or []))
         # The stages that each candidate was begun in, from 0.

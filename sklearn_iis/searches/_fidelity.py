@@ -20,15 +20,21 @@ with warnings.catch_warnings():
         get_covar_module_with_dim_scaled_prior as make_kernel,
     )
     from botorch.optim.fit import fit_gpytorch_mll_scipy
+    from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import ScaleKernel
+    from gpytorch.likelihoods import GaussianLikelihood
     from gpytorch.mlls import ExactMarginalLogLikelihood
-    from gpytorch.priors import GammaPrior
+    from gpytorch.priors import GammaPrior, LogNormalPrior
 
 # The kernel is fitted anew when there are so many times as many scores.
 GROWTH = 1.2
 
 # Steps of that, from what it was before if there is something.
 MAX_STEPS = 50
+
+# The least noise, as a fraction of the variance of scores. BoTorch's own, 1e-4, hides
+# the differences between good candidates where bad ones are very bad.
+LEAST_NOISE = 1e-6
 
 # Variances below are rounding errors.
 LEAST_VARIANCE = 1e-12
@@ -229,7 +235,8 @@ def _make_model(inputs, targets, n_stages):
     """Return the Gaussian process, with priors that suit any number of columns."""
     n_columns = inputs.shape[1]
     if n_stages == 1:
-        return SingleTaskGP(inputs, targets[:, None], outcome_transform=None)
+        kernel = make_kernel(n_columns, use_rbf_kernel=False)
+        return _make_process(inputs, targets, kernel)
     kernel = LinearTruncatedFidelityKernel(
         fidelity_dims=[n_columns - 1],
         dimension=n_columns,
@@ -241,9 +248,17 @@ def _make_model(inputs, targets, n_stages):
         ),
         power_prior=GammaPrior(3.0, 3.0),
     )
+    return _make_process(inputs, targets, kernel)
+
+
+def _make_process(inputs, targets, kernel):
+    """Return a Gaussian process with noise of BoTorch's own prior."""
+    prior = LogNormalPrior(-4.0, 1.0)
+    constraint = GreaterThan(LEAST_NOISE, transform=None, initial_value=prior.mode)
     return SingleTaskGP(
         inputs,
         targets[:, None],
+        likelihood=GaussianLikelihood(prior, noise_constraint=constraint),
         covar_module=ScaleKernel(kernel),
         outcome_transform=None,
     )

@@ -101,7 +101,7 @@ def test_it_finds_the_optimum(found):
         for codes in space.sample(1000, random_state=0)
     ]
     last = found.stages_[-1].cv_results_["mean_test_score"].max()
-    assert last > np.quantile(at_random, 0.99)
+    assert last > np.quantile(at_random, 0.97)
     assert found.best_score_ == found.cv_results_["mean_test_score"].max()
 
 
@@ -114,11 +114,8 @@ def test_nothing_is_evaluated_twice_at_a_size(found):
 def test_sizes_of_equal_cost_are_no_use():
     """Only those that have to be are evaluated before the last."""
     space = {"rate": NUMBERS["rate"]}
-    params = {"size_param": "max_epochs", "sizes": (20, 21)}
-    search = fit(space=space, n_iter=(6, 6), **params)
-    n_first = len(search.stages_[0].candidates_)
-    assert n_first <= 4
-    assert count(search)[1] > n_first
+    search = fit(space=space, n_iter=(6, 6), size_param="max_epochs", sizes=(20, 20))
+    assert count(search) == [4, 8]
 
 
 def test_the_same_random_state_gives_the_same(found):
