@@ -352,6 +352,11 @@ class StagePlan:
             for stage, size in enumerate(self.sizes)
         ]
 
+    @property
+    def work(self) -> list[float]:
+        """What an evaluation costs in each stage, by pixels and epochs."""
+        return [_estimate_work(fixed, self.size_param) for fixed in self.fixed]
+
     def shares(self, fit_times: dict[int, list[float]]) -> list[float]:
         """Return in what proportion the stages share the time.
 
@@ -361,7 +366,7 @@ class StagePlan:
         """
         n_stages = self.n_stages
         counts = [n or n_stages - i for i, n in enumerate(self.budgets)]
-        work = [_estimate_work(fixed, self.size_param) for fixed in self.fixed]
+        work = self.work
         power = 1.0
         measured = sorted(stage for stage, times in fit_times.items() if times)
         if len(measured) > 1:

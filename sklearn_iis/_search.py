@@ -129,24 +129,27 @@ class IISSearchCV(BaseSearchCV):
 
     n_iter : int, sequence of int, "auto" or None, default="auto"
         Number of candidates of each stage, or of all; then it is split in proportions
-        like 3:2:1, and like 9:3:1 for "ladder". None means as many as there is time
-        for, and needs a `timeout`; a grid and Hyperband need a number. "auto" means
-        None if there is a `timeout` and the search allows for it, and otherwise 60, or
-        as many as the first stage of a grid needs for all values of lists. A grid may
-        have fewer; if `n_iter` does not allow for all values of lists in the first
-        stage, it is an error. Hyperband evaluates many more, most of them with few
-        epochs, for the cost of so many with all.
+        like 3:2:1, and like 9:3:1 for "ladder" and "fabolas". None means as many as
+        there is time for, and needs a `timeout`; a grid and Hyperband need a number.
+        "auto" means None if there is a `timeout` and the search allows for it, and
+        otherwise 60, or as many as the first stage of a grid needs for all values of
+        lists. A grid may have fewer; if `n_iter` does not allow for all values of lists
+        in the first stage, it is an error. Hyperband evaluates many more, most of them
+        with few epochs, for the cost of so many with all, and "fabolas" as many of each
+        size as it likes, for the cost of so many of each.
 
     search : {"random", "grid", "bayes", "tpe", "cmaes", "smac", "genetic", "swarm", \
-            "reinforce", "hyperband", "ladder"} or callable, default="random"
+            "reinforce", "hyperband", "ladder", "fabolas"} or callable, default="random"
         What runs at each size: `RandomizedSearchCV`, `GridSearchCV`, scikit-optimize's
         `BayesSearchCV`, Optuna's `TPESampler` (needs the extra `tpe`) or `CmaEsSampler`
         (`cmaes`), SMAC3 (`smac`), sklearn-genetic-opt's `GASearchCV`, a particle swarm,
         a policy trained by REINFORCE, or Hyperband over the epochs; see the classes in
-        :mod:`sklearn_iis.searches`. "ladder" runs all sizes at once: it
-        promotes the best third of the candidates of each size so far whenever a worker
-        is free, and begins new ones otherwise, in the whole space: `keep`, `margin`,
-        `floor`, `n_promoted` and `size_dependent` have no effect. A subclass of
+        :mod:`sklearn_iis.searches`. "ladder" and "fabolas" run all sizes at once, in
+        the whole space: `keep`, `margin`, `floor`, `n_promoted` and `size_dependent`
+        have no effect. "ladder" promotes the best third of the candidates of each size
+        so far whenever a worker is free, and begins new ones otherwise; "fabolas"
+        (needs the extra `fabolas`) has one model of all sizes choose the candidate and
+        size that promise the most per cost. A subclass of
         :class:`~sklearn_iis.searches.Sampler` proposes candidates one by one. Any other
         callable returns a search of scikit-learn's kind for `search(estimator, space,
         n_iter=..., initial_candidates=..., **settings)`, where `space` is a
@@ -156,8 +159,8 @@ class IISSearchCV(BaseSearchCV):
 
     search_params : dict, default=None
         Further settings of the search, such as `{"n_levels": 3}` for "grid",
-        `{"n_points": 4}` for "bayes", "tpe", "cmaes", "swarm" and "reinforce",
-        `{"population_size": 20}` for "genetic", `{"resource":
+        `{"n_points": 4}` for "bayes", "tpe", "cmaes", "swarm", "reinforce" and
+        "fabolas", `{"population_size": 20}` for "genetic", `{"resource":
         "trees__n_estimators"}` for "hyperband", and `{"verbose": 1}` for what the
         search itself has to tell.
 
@@ -232,9 +235,9 @@ class IISSearchCV(BaseSearchCV):
     random_state : int, RandomState instance or None, default=None
         Determines the candidates, as far as their scores do not depend on anything
         else. With several workers "tpe", "bayes", "cmaes", "swarm", "reinforce",
-        "genetic" and "ladder" propose or promote a candidate as soon as a worker is
-        free, by the scores there are, so that candidates depend on how long others
-        take, unless `search_params` is `{"synchronous": True}` ("genetic") or
+        "fabolas", "genetic" and "ladder" propose or promote a candidate as soon as a
+        worker is free, by the scores there are, so that candidates depend on how long
+        others take, unless `search_params` is `{"synchronous": True}` ("genetic") or
         `{"n_points": ...}` (the others, but "ladder").
         Scores of a network depend in their last digits on the number of threads, which
         are divided among workers; with one thread each (the environment variable
@@ -284,8 +287,8 @@ class IISSearchCV(BaseSearchCV):
         Seconds for the whole of `fit`. When a stage begins, it gets its share of what
         is left, by what its candidates cost: of pixels and epochs, and of what was
         measured, once two stages were. It goes on until it has a result, and promotes
-        what it has found by then. "ladder" has no shares. The last stage leaves time
-        for the fit of the best candidate on all data.
+        what it has found by then. "ladder" and "fabolas" have no shares. The last stage
+        leaves time for the fit of the best candidate on all data.
         Evaluations that are under
         way when the time is up are given up if they train a `CNNClassifier`, or
         anything else that asks :func:`~sklearn_iis.current_monitor`, and otherwise
@@ -303,7 +306,7 @@ class IISSearchCV(BaseSearchCV):
         means that it goes on. They are counted in the order in which they were begun,
         and what was begun later is left out of `cv_results_`, so that the end does not
         depend on who is first. The candidates that a stage leaves go to the next one,
-        and so does its time. "hyperband" and "ladder" cannot have it.
+        and so does its time. "hyperband", "ladder" and "fabolas" cannot have it.
 
     patience_seconds : float, list of float or None, default=None
         The same in seconds since the best candidate of a stage was found. What is under
@@ -1106,6 +1109,7 @@ class IISSearchCV(BaseSearchCV):
         )
         if isinstance(search, Search):
             search.fixed_params = plan.fixed[stages[0]]
+            search.stage_work = [plan.work[stage] for stage in stages]
             search.is_first_stage = stages[0] == 0
             search.check_budget()
         self._check_search(search, space, plan.budgets[stages[0]])
@@ -1129,8 +1133,8 @@ class IISSearchCV(BaseSearchCV):
             return
         if self.inherit_weights and not search.can_inherit:
             raise ValueError(
-                f"inherit_weights=True does not go with {name}, whose candidates train "
-                'for different times: use search="ladder"'
+                f"inherit_weights=True does not go with {name}, whose candidates do "
+                'not go from one size to the next: use search="ladder"'
             )
         for limit in ("patience", "patience_seconds"):
             if getattr(self, limit) is not None and not search.can_end_early:

@@ -12,6 +12,7 @@ from scipy.stats import qmc
 from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks import (
+    fidelity,
     growing,
     importance,
     importance_accuracy,
@@ -51,6 +52,35 @@ def test_every_search_gets_candidates_with_layers_evaluated(search):
     assert len(regrets) == row["n_evaluations"] == 12
     assert regrets == sorted(regrets, reverse=True)
     assert 0 < regrets[-1] < regrets[0]
+
+
+@pytest.mark.parametrize("formula", fidelity.FORMULAS.values(), ids=fidelity.FORMULAS)
+def test_small_sizes_are_biased_and_the_last_is_the_formula(formula):
+    """Whose optimum it keeps, and no size has the scores of another."""
+    assert formula(**formula.optimum).regret() == pytest.approx(0, abs=1e-10)
+    space = SearchSpace(formula.space)
+    params = [space.decode(codes) for codes in space.sample(50, random_state=0)]
+    losses = [[formula(**p, size=s).loss() for p in params] for s in fidelity.SIZES]
+    plain = [super(formula, formula(**p)).loss() for p in params]
+    if formula is not fidelity.UnrelatedBranin:
+        np.testing.assert_allclose(losses[-1], plain)
+    assert not np.allclose(losses[0], losses[-1])
+
+
+@pytest.mark.parametrize(
+    ("search", "n_rows"), [("random", [24]), ("ladder", [128, 32, 8])]
+)
+def test_what_is_spent_on_all_sizes_costs_as_much_as_the_last_alone(search, n_rows):
+    row = fidelity.run("Branin", search, seed=0)
+    assert [int(n) for n in row["n_evaluations"].split()] == n_rows
+    costs, regrets = fidelity.list_steps(row)
+    assert costs == sorted(costs)
+    assert regrets == sorted(regrets, reverse=True)
+    assert 0 < costs[-1] <= 24
+    assert fidelity.find_regret(row, costs[0]) == regrets[0]
+    assert fidelity.find_regret(row, costs[0] / 2) == np.inf
+    assert fidelity.find_cost(row, regrets[-1]) == costs[-1]
+    assert fidelity.find_cost(row, -1.0) == np.inf
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,6 @@ def test_import_is_light():
     heavy = {
         *("skopt", "sklearn_genetic", "deap", "optuna", "smac", "matplotlib"),
         *("ConfigSpace", "dask", "distributed", "ray"),
-        *("torch", "skorch"),
+        *("torch", "skorch", "botorch", "gpytorch", "linear_operator"),
     }
     assert heavy.isdisjoint(modules)

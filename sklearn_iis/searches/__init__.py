@@ -23,10 +23,16 @@ SEARCHES = {
     "reinforce": ("StageReinforceSearchCV", "sklearn_iis.searches._reinforce"),
     "hyperband": ("StageHyperbandSearchCV", "sklearn_iis.searches._hyperband"),
     "ladder": ("StageLadderSearchCV", "sklearn_iis.searches._ladder"),
+    "fabolas": ("StageFabolasSearchCV", "sklearn_iis.searches._fabolas"),
 }
 
 # The libraries that are only installed with an extra; it is called like the search.
-EXTRAS = {"tpe": "Optuna", "cmaes": "Optuna and cmaes", "smac": "SMAC3"}
+EXTRAS = {
+    "tpe": "Optuna",
+    "cmaes": "Optuna and cmaes",
+    "smac": "SMAC3",
+    "fabolas": "BoTorch",
+}
 
 __all__ = [
     "Evaluator",
@@ -59,7 +65,8 @@ def get_search(search: str | type[Sampler] | SearchFactory) -> SearchFactory:
     Parameters
     ----------
     search : {"random", "grid", "bayes", "tpe", "cmaes", "smac", "genetic", "swarm", \
-            "reinforce", "hyperband", "ladder"}, subclass of Sampler, or callable
+            "reinforce", "hyperband", "ladder", "fabolas"}, subclass of Sampler, or \
+            callable
         The name of a search, a class of samplers, or what is returned as it is.
 
     Returns

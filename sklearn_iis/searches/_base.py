@@ -5,7 +5,7 @@ import numbers
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import KW_ONLY, dataclass
@@ -199,6 +199,9 @@ class Search(BaseSearchCV):
 
     # Parameters that all candidates of a stage share, such as the size.
     fixed_params: ClassVar[dict[str, Any]] = {}
+
+    # What an evaluation costs in each of its stages, by pixels and epochs.
+    stage_work: ClassVar[Sequence[float]] = (1.0,)
 
     # Whether it is the first stage of several, or the only one, of a search in stages.
     is_first_stage: ClassVar[bool] = False

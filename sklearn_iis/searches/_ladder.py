@@ -1,7 +1,6 @@
 """Ladder: asynchronous successive halving whose rungs are the stages of a search."""
 
 import math
-import warnings
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,7 +15,8 @@ import numpy as np
 from sklearn_iis._sklearn_compat import Interval, StrOptions
 from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._record import Row
-from sklearn_iis.searches._base import Evaluator, Sampler, Search, exhaust
+from sklearn_iis.searches._base import Evaluator, Sampler
+from sklearn_iis.searches._crossing import CrossingSearch
 from sklearn_iis.searches._verdict import Verdict, judge
 from sklearn_iis.space import SearchSpace, as_key
 
@@ -38,7 +38,7 @@ class RandomSampler(Sampler):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class StageLadderSearchCV(Search):
+class StageLadderSearchCV(CrossingSearch):
     """Successive halving over image sizes, without barriers: ASHA [1]_.
 
     Whenever a worker is free, the best candidate that is among the best `1 / factor` of
@@ -110,12 +110,8 @@ class StageLadderSearchCV(Search):
     sampler: Any = "random"
     sampler_params: dict[str, Any] | None = None
 
-    crosses_stages: ClassVar[bool] = True
-    can_end_early: ClassVar[bool] = False
-
     _parameter_constraints: ClassVar[dict] = {
-        **Search._parameter_constraints,
-        "n_iter": [Interval(Integral, 1, None, closed="left"), list, None],
+        **CrossingSearch._parameter_constraints,
         "factor": [Interval(Integral, 2, None, closed="left")],
         "n_brackets": [Interval(Integral, 1, None, closed="left")],
         "sampler": [StrOptions({"random", "tpe"}), type],
@@ -126,11 +122,6 @@ class StageLadderSearchCV(Search):
     def is_asynchronous(self) -> bool:
         """Whether it proposes a candidate whenever a worker is free."""
         return True
-
-    @property
-    def budgets(self) -> list[int | None]:
-        """The number of candidates of each stage."""
-        return self.n_iter if isinstance(self.n_iter, list) else [self.n_iter]
 
     @property
     def n_evaluations(self) -> int | None:
@@ -158,33 +149,18 @@ class StageLadderSearchCV(Search):
         params = self.sampler_params or {}
         return make(self.space, random_state=random_state, **params)
 
-    def run(self, evaluate: Evaluator, random_state: np.random.RandomState) -> None:
-        """Promote candidates, or begin new ones, whenever a worker is free."""
-        exhaust(self.iterate(evaluate, random_state))
-
     def iterate(
         self, evaluate: Evaluator, random_state: np.random.RandomState
     ) -> Iterator[None]:
-        """Do so, and yield whenever a worker is free."""
-        job, deadline = evaluate.scheduler.job, evaluate.scheduler.deadline
-        if len(self.budgets) > len(job.fidelities):
-            raise ValueError(
-                f"n_iter={self.n_iter} has a number for each of {len(self.budgets)} "
-                f"stages, and there are {len(job.fidelities)}"
-            )
-        if None in self.budgets and deadline.end == math.inf:
-            raise ValueError("n_iter=None is for the stages of a search with a timeout")
-        ladder = _Ladder(self, evaluate, random_state)
+        """Promote candidates, or begin new ones, whenever a worker is free."""
+        stages = self._list_stages(evaluate)
+        ladder = _Ladder(self, evaluate, stages, random_state)
         try:
             yield from ladder.iterate()
         finally:
             self._verdicts = [ladder.judge(stage).text for stage in ladder.stages]
         if ladder.is_exhausted and None not in self.budgets:
-            warnings.warn(
-                f"n_iter={self.n_iter} candidates are asked for, but no more than "
-                f"{len(evaluate.candidates)} different ones were found in the space",
-                stacklevel=4,
-            )
+            self._warn_of_exhaustion(evaluate)
 
     def list_stages(self) -> list["StageLadderSearchCV"]:
         """Return a search for each stage that has results, with the results of that."""
@@ -192,13 +168,6 @@ class StageLadderSearchCV(Search):
         for stage, verdict in zip(stages, getattr(self, "_verdicts", ()), strict=False):
             stage.verdict_ = verdict
         return stages
-
-    def _spend_rest(
-        self, evaluate: Evaluator, random_state: np.random.RandomState
-    ) -> None:
-        """Climb with the only candidate if there is nothing to choose."""
-        if not self.space.dimensions:
-            self.run(evaluate, random_state)
 
 
 class _Ladder:
@@ -211,14 +180,14 @@ class _Ladder:
         self,
         search: StageLadderSearchCV,
         evaluate: Evaluator,
+        stages: list[int],
         random_state: np.random.RandomState,
     ):
         self.search = search
         self.evaluate = evaluate
         self.scheduler = evaluate.scheduler
         self.random_state = random_state
-        # If weights are inherited, there are also the stages before.
-        self.stages = sorted(self.scheduler.job.fidelities)[-len(search.budgets) :]
+        self.stages = stages
         self.budgets = dict(zip(self.stages, search.budgets, strict=True))
         # The complete rows on each rung, the best ones first.
         self.ranked: dict[tuple[int, int], list[Row]] = defaultdict(list)

@@ -17,7 +17,7 @@ from tests.searches.test_base import ONE_SPLIT
 # Grids of small budgets tell of what they leave out.
 pytestmark = pytest.mark.filterwarnings("ignore:.*which are not searched:UserWarning")
 
-REFUSING = {"hyperband", "ladder"}
+REFUSING = {"hyperband", "ladder", "fabolas"}
 
 
 def make_row(number, score):

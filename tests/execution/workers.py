@@ -28,7 +28,7 @@ from tests.pixels import Pixels, X, y
 SEARCH_PARAMS = {
     **{
         name: {"n_points": 2}
-        for name in ("bayes", "tpe", "cmaes", "swarm", "reinforce")
+        for name in ("bayes", "tpe", "cmaes", "swarm", "reinforce", "fabolas")
     },
     "genetic": {"population_size": 3, "synchronous": True},
     "hyperband": {"resource": "model__max_iter", "max_resources": 9},

@@ -38,6 +38,7 @@ ANY_N_JOBS = {
     "cmaes": {"n_points": 2},
     "swarm": {"n_points": 2},
     "reinforce": {"n_points": 2},
+    "fabolas": {"n_points": 2},
     "genetic": {"synchronous": True},
 }
 

@@ -417,7 +417,8 @@ def test_a_raised_budget_goes_on(search, journal, fits):
         alone = fit(make_search(search, n_iter=large)).cv_results_
         assert_same(results, alone)
     else:
-        assert np.bincount(results["stage"]).tolist() == list(large)
+        if search != "fabolas":  # it decides how many there are of each size
+            assert np.bincount(results["stage"]).tolist() == list(large)
         assert {e for e in identify_all(first) if "size=1" in e} <= set(evaluated)
 
 
