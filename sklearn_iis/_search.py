@@ -179,8 +179,9 @@ class IISSearchCV(BaseSearchCV):
         Only a search of others, as a callable returns it, cannot have one.
 
     size_param : str, default=None
-        The parameter of the estimator that `sizes` are values of. None means the
-        `size` of the pipeline's `ImageResizer`, which resizes once per stage. Another
+        The parameter of the estimator that `sizes` are values of, such as the
+        `fraction` of a :class:`~sklearn_iis.SubsetEstimator`. None means the `size` of
+        the pipeline's `ImageResizer`, which resizes once per stage. Another
         step that learns something, such as a PCA, is fitted again for each candidate,
         unless the pipeline has a `memory`.
 
