@@ -547,7 +547,7 @@ def test_page_uses_all_that_is_computed_for_it(committed):
 
 
 def test_default_hand_over_is_what_won(committed):
-    _, rules = committed
+    _, rules, _ = committed
     assert find_winners(rules) == []
     defaults = IISSearchCV(None, {}).get_params()
     assert {name: defaults[name] for name in ("keep", "margin", "n_promoted")} == {
@@ -557,7 +557,9 @@ def test_default_hand_over_is_what_won(committed):
     }
 
 
-@pytest.mark.parametrize("name", ["flowers12", *command.RULES.values()])
+@pytest.mark.parametrize(
+    "name", ["flowers12", command.GROWING, *command.RULES.values()]
+)
 def test_committed_results_are_complete_and_of_the_experiment(name):
     results = Results.read(command.RESULTS / name)
     experiment = EXPERIMENTS[name]
@@ -578,7 +580,7 @@ def test_committed_results_are_of_the_images():
 @pytest.mark.skipif(
     not FOLDER.is_dir(), reason="no photographs: set FLOWERS12 to their folder"
 )
-@pytest.mark.parametrize("name", ["flowers12", "rules-flowers12"])
+@pytest.mark.parametrize("name", ["flowers12", command.GROWING, "rules-flowers12"])
 def test_committed_results_are_of_the_photographs(name):
     about = json.loads((command.RESULTS / name / "about.json").read_text())
     assert about["images"] == describe(LOADERS["flowers12"](FOLDER, 8))
@@ -586,7 +588,7 @@ def test_committed_results_are_of_the_photographs(name):
 
 def test_first_repeats_of_the_rules_are_runs_of_the_arms(committed):
     """As the page says; other candidates would be new evidence."""
-    results, rules = committed
+    results, rules, _ = committed
     arms, ways = results.runs(), rules["flowers12"].runs()
     default = next(iter(rules["flowers12"].experiment.arms))
     same = {"IIS": default, "seeds only": "no narrowing", "ranges only": "no seeds"}
@@ -599,7 +601,9 @@ def test_first_repeats_of_the_rules_are_runs_of_the_arms(committed):
             np.testing.assert_array_equal(*scores)
 
 
-@pytest.mark.parametrize("name", ["flowers12", *command.RULES.values()])
+@pytest.mark.parametrize(
+    "name", ["flowers12", command.GROWING, *command.RULES.values()]
+)
 def test_committed_tables_are_those_of_the_results(name, tmp_path):
     for path in (command.RESULTS / name).glob("*.[cj]s*"):
         shutil.copy(path, tmp_path)

@@ -23,6 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 OWN_RESULTS = Path("paper-results")
 PAGE = Path(__file__).parents[2] / "doc" / "paper.md"
 RULES = {"flowers12": "rules-flowers12", "shapes": "rules-shapes"}
+GROWING = "growing-flowers12"
 
 
 def main(arguments=None):
@@ -43,9 +44,9 @@ def main(arguments=None):
 
 
 def read_results(folder):
-    """Return the results that the page is made of: of the arms, and of the rules."""
+    """Return the results that the page is made of: of arms, rules and weights."""
     rules = {key: Results.read(folder / name) for key, name in RULES.items()}
-    return Results.read(folder / "flowers12"), rules
+    return Results.read(folder / "flowers12"), rules, Results.read(folder / GROWING)
 
 
 def make_parser():

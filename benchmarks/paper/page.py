@@ -15,6 +15,7 @@ from benchmarks.paper.report import (
     p_text,
     signed,
     span_text,
+    tabulate_outcomes,
     tabulate_rules,
     with_sign,
 )
@@ -36,7 +37,7 @@ def interval(difference, form="{:+.3f}"):
     return " to ".join(with_sign(bound, form) for bound in difference.interval)
 
 
-def write_page(results, rules, page):
+def write_page(results, rules, growing, page):
     """Write the page.
 
     Parameters
@@ -47,13 +48,17 @@ def write_page(results, rules, page):
     rules : dict of str to Results
         Of the comparisons of ways to hand over, by their data.
 
+    growing : Results
+        Of the arms that tell what inherited weights are worth.
+
     page : path-like
         The file.
     """
-    Path(page).write_text(TEMPLATE.read_text().format_map(make_fields(results, rules)))
+    fields = make_fields(results, rules, growing)
+    Path(page).write_text(TEMPLATE.read_text().format_map(fields))
 
 
-def make_fields(results, rules):
+def make_fields(results, rules, growing):
     """Return each number, verdict and table of the page, by its name."""
     fields = {f"table_{name}": text for name, text in make_tables(results).items()}
     for function in (
@@ -69,7 +74,7 @@ def make_fields(results, rules):
         claim_selection,
     ):
         fields |= function(results)
-    return fields | describe_rules(rules)
+    return fields | describe_rules(rules) | claim_growing(growing)
 
 
 def describe(results):
@@ -271,6 +276,40 @@ def claim_selection(results):
         "selection_test": signed(Difference.between(best, last)),
         "selection_smaller": smaller.sum(),
     }
+
+
+def claim_growing(results):
+    """Return what inherited weights are worth, against stages and full size alone."""
+    full_size, stages, inherited = results.experiment.arms
+    epochs = results.experiment.arms[inherited].settings["stage_params"]
+    final, test = results.final_errors(), results.test_errors()
+    seconds = results.seconds()
+    fields = {
+        "growing_repeats": results.n_repeats,
+        "growing_runs": len(results.runs()),
+        "growing_searches": " and ".join(results.searches),
+        "growing_date": results.about["date"],
+        "growing_epochs": ", ".join(map(str, epochs["cnn__max_epochs"])),
+        "growing_full_epochs": results.experiment.network["max_epochs"],
+        "table_growing": tabulate_outcomes(results),
+    }
+    for key, other in (("full", full_size), ("stages", stages)):
+        saved = Difference.between(100 * (1 - seconds[inherited] / seconds[other]), 0)
+        lower = Difference.between(final[inherited], final[other])
+        errors = results.errors_in_time(inherited, other)
+        in_time = Difference.between(errors["arm"], errors["reference"])
+        fields |= {
+            f"growing_{key}_time_verdict": judge(saved, 1),
+            f"growing_{key}_time": signed(saved, PERCENT, " %"),
+            f"growing_{key}_error_verdict": judge(lower, -1),
+            f"growing_{key}_error": signed(lower),
+            f"growing_{key}_test": signed(
+                Difference.between(test[inherited], test[other])
+            ),
+            f"growing_{key}_in_time_verdict": judge(in_time, -1),
+            f"growing_{key}_in_time": signed(in_time),
+        }
+    return fields
 
 
 def describe_rules(rules):

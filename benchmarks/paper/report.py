@@ -266,6 +266,18 @@ def tabulate_rules(results):
     return to_markdown(header, rows)
 
 
+def tabulate_outcomes(results):
+    """Return errors and seconds of each arm, over searches and repeats."""
+    tables = results.final_errors(), results.test_errors(), results.seconds()
+    forms = "{:.3f}", "{:.3f}", "{:.0f}"
+    rows = [
+        [arm, *(mean_std(t[arm], f) for t, f in zip(tables, forms, strict=True))]
+        for arm in results.experiment.arms
+    ]
+    header = ["arm", "validation error", "test error", "seconds"]
+    return to_markdown(header, rows)
+
+
 def write_report(results, folder):
     """Write tables, and of a comparison of arms figures 2 to 5, into a folder."""
     folder = Path(folder)
