@@ -49,8 +49,10 @@ class StageReinforceSearchCV(StreamedSearch):
 
     Parameters
     ----------
-    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
-    pre_dispatch, random_state, error_score, return_train_score
+    estimator, space, scoring, n_jobs, refit, cv, verbose, pre_dispatch, random_state
+        See :class:`Search`.
+
+    n_iter, initial_candidates, error_score, return_train_score
         See :class:`Search`. The policy learns from initial candidates as if it had
         drawn them. A failed candidate counts as the worst one so far.
 
