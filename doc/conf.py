@@ -58,6 +58,7 @@ sphinx_gallery_conf = {
     "doc_module": "sklearn_iis",
     "download_all_examples": False,
     "show_memory": False,
+    "show_signature": False,
     "write_computation_times": False,
     "within_subsection_order": "ExampleTitleSortKey",
 }

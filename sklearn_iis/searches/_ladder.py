@@ -39,10 +39,10 @@ class RandomSampler(Sampler):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageLadderSearchCV(Search):
-    """Successive halving over image sizes, without barriers: ASHA [1]_.
+    """Successive halving over image sizes, without barriers: ASHA.
 
     Whenever a worker is free, the best candidate that is among the best `1 / factor` of
-    its stage is promoted to the next one, from the last stage down; if there is none, a
+    its stage is promoted to the next one [1]_, from the last stage down; if there is none, a
     new candidate begins in the first stage. So larger sizes are reached early, and one
     round follows another as long as there is a budget.
 
