@@ -35,9 +35,10 @@ class StageCMAESSearchCV(OptunaSearch):
     """Search by covariance matrix adaptation, CMA-ES: Optuna's `CmaEsSampler`.
 
     The first candidates are drawn at random. Around the best of them begins a normal
-    distribution over the codes [1]_, with a deviation of a tenth of each range, that follows
-    the better half of each generation: `4 + 3 log(n_dimensions)` candidates, rounded
-    down. It suits numbers whose effects depend on each other. Do not use it
+    distribution over the codes [1]_, with a deviation of a tenth of each range,
+    that follows the better half of each generation: `4 + 3 log(n_dimensions)`
+    candidates, rounded down. It suits numbers whose effects depend on each other.
+    Do not use it
 
     - where an evaluation takes minutes: Bayesian search needs fewer of them, and TPE
       does with six numbers;

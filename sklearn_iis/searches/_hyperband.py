@@ -32,9 +32,9 @@ class StageHyperbandSearchCV(Search):
 
     A bracket of successive halving evaluates many candidates with few resources, the
     best `1 / factor` of them with `factor` times as many, and so on until
-    `max_resources`. Hyperband [1]_ runs several brackets, the first of which starts with
-    the most candidates and the fewest resources, while the last one is random search.
-    The brackets share the budget equally.
+    `max_resources`. Hyperband [1]_ runs several brackets, the first of which starts
+    with the most candidates and the fewest resources, while the last one is random
+    search. The brackets share the budget equally.
 
     A candidate that failed is not promoted. A promoted one goes on with its training,
     if this is known to give what training from the start gives: epochs of

@@ -41,8 +41,9 @@ MAX_LEAVES = 2**12
 class StageSMACSearchCV(Search):
     """Bayesian search by SMAC3's facade for hyperparameter optimization.
 
-    A random forest predicts the scores [1]_, and candidates of high expected improvement are
-    evaluated. Layers beyond its depth are no part of a candidate, and of no influence.
+    A random forest predicts the scores [1]_, and candidates of high expected
+    improvement are evaluated. Layers beyond its depth are no part of a candidate,
+    and of no influence.
 
     Parameters
     ----------
