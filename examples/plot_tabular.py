@@ -75,8 +75,8 @@ print(f"Test accuracy: {search.score(X_test, y_test):.3f}")
 # %%
 # How much is saved depends on how much the cost of a fit does on the number of
 # components. For a support vector machine and for gradient boosting, on four data sets,
-# it was measured in `doc/tabular.md`, along with what the same number of candidates
-# finds with all components.
+# it was measured in :doc:`tabular </tabular>`, along with what the same number of
+# candidates finds with all components.
 
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for size, marker in zip(search.sizes_, "osD", strict=True):
