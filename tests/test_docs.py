@@ -23,6 +23,7 @@ DOCUMENTS = (
     "README.md",
     "doc/images.md",
     "doc/asking.md",
+    "doc/faq.md",
     "doc/pretrained.md",
     "doc/stages.md",
     "doc/storage.md",
