@@ -70,9 +70,9 @@ searches = {
 
 # %%
 # After `timeout` seconds the model is there, fitted on all images for training. Which
-# way wins depends on the images: pretrained features know photographs, not these. A
-# third way is to fine-tune that network, which takes minutes: see
-# :doc:`pretrained </pretrained>`.
+# way wins depends on the images, and on the time: a network from scratch needs more of
+# both. A third way is to fine-tune the network that was trained before, which takes
+# minutes: see :doc:`pretrained </pretrained>`.
 
 choice = ChoiceSearchCV(
     list(searches.items()),
