@@ -74,7 +74,7 @@ html_sidebars = {
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "sklearn-iis"},
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "navbar_align": "left",
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],

@@ -26,6 +26,7 @@ DOCUMENTS = (
     "doc/asking.md",
     "doc/datasets.md",
     "doc/failures.md",
+    "doc/faq.md",
     "doc/images.md",
     "doc/index.md",
     "doc/inspect.md",
