@@ -76,7 +76,8 @@ def test_all_documents_with_blocks_are_run():
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".cnn", ".datasets", ".inspection", ".searches", ".testing"]
+    "name",
+    ["", ".cnn", ".datasets", ".deploy", ".inspection", ".searches", ".testing"],
 )
 def test_reference_lists_all_that_is_public(name):
     module = f"sklearn_iis{name}"
