@@ -79,6 +79,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
     "show_prev_next": False,
+    "show_toc_level": 2,
 }
 
 # Pages whose text is in the root of the repository.
