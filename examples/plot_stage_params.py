@@ -42,7 +42,8 @@ search = IISSearchCV(
 
 # %%
 # They belong to a candidate as the size does: `best_params_` has them. The best of all
-# sizes is chosen, which need not be the largest; ``select="last"`` chooses of that only.
+# sizes is chosen, which need not be the largest; ``select="last"`` chooses of the
+# largest only.
 
 print("Best hyperparameters:", search.best_params_)
 print(f"Test accuracy: {search.score(X_test, y_test):.3f}")
