@@ -104,6 +104,8 @@ def take_in(app, docname, source):
 
 def link_pages(app, docname, source):
     """Have links that lead to a file of the repository lead to its page."""
+    if docname.startswith("auto_examples/"):
+        source[0] = name_pages(source[0])
     for file, page in PAGES:
         link = rf"\]\({file}(?P<anchor>#[\w-]+)?\)"
         source[0] = re.sub(link, rf"]({page}\g<anchor>)", source[0])
@@ -117,10 +119,15 @@ def shorten_inherited(app, what, name, obj, options, lines):
         del lines[lines.index("") :]
 
 
-def drop_references(app, what, name, obj, options, lines):
-    """Make text of what leads to scikit-learn's glossary and user guide."""
-    references = r":(?:term|ref):`([^`<]*?) ?(<.*?>)?`"
-    lines[:] = [re.sub(references, r"\1", line) for line in lines]
+def change_references(app, what, name, obj, options, lines):
+    """Link pages, and make text of what leads to scikit-learn's glossary and guide."""
+    foreign = r":(?:term|ref):`([^`<]*?) ?(<.*?>)?`"
+    lines[:] = [re.sub(foreign, r"\1", name_pages(line)) for line in lines]
+
+
+def name_pages(text):
+    """Make links of reStructuredText of the names of files with pages."""
+    return re.sub(r"`*\bdoc/(\w+)\.md`*", r":doc:`/\1`", text)
 
 
 def setup(app):
@@ -128,4 +135,4 @@ def setup(app):
     app.connect("source-read", take_in)
     app.connect("source-read", link_pages)
     app.connect("autodoc-process-docstring", shorten_inherited, priority=100)
-    app.connect("autodoc-process-docstring", drop_references, priority=900)
+    app.connect("autodoc-process-docstring", change_references, priority=900)
