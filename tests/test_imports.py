@@ -30,9 +30,13 @@ LAYERS = [
 # Rooms beside the layers, and what they may import.
 SIDEWAYS = {
     "cnn": {"_files", "_sklearn_compat", "execution", "images"},
+    "deploy": {"_files", "_resize", "_sklearn_compat", "cnn", "execution", "images"},
     "datasets": {"_resize", "_sklearn_compat", "images"},
-    "inspection": {"_files", "_results", "_sklearn_compat", "execution", "space"},
     "command": {"cnn", "datasets", "deploy", "inspection"},
+    "inspection": {
+        *("_files", "_resize", "_results", "_sklearn_compat"),
+        *("execution", "images", "space"),
+    },
     "_resize": {"_sklearn_compat", "images"},
     "_plan": {"_results"},
 }
