@@ -141,9 +141,10 @@ def fit(
     The same call goes on where another one was ended, whatever ended it.
     """
     with reporting_errors(shows_traceback=traceback):
-        from sklearn_iis.command import _fit
+        from sklearn_iis.command._fit import Arguments
+        from sklearn_iis.command._fit import fit as run
 
-        arguments = _fit.Arguments(
+        arguments = Arguments(
             source=str(source.resolve()),
             seconds=seconds,
             ways=ways,
@@ -154,7 +155,7 @@ def fit(
             n_jobs=n_jobs or joblib.cpu_count(),
             device=device,
         )
-        typer.echo(_fit.fit(arguments, out, quiet=quiet))
+        typer.echo(run(arguments, out, quiet=quiet))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -179,11 +180,11 @@ def resume(
 ) -> None:
     """Go on with a run that was ended."""
     with reporting_errors(shows_traceback=traceback):
-        from sklearn_iis.command import _fit
+        from sklearn_iis.command._fit import resume as run
 
         changes = {"seconds": seconds, "n_jobs": n_jobs, "device": device}
         changes = {name: value for name, value in changes.items() if value is not None}
-        typer.echo(_fit.resume(out, changes, quiet=quiet))
+        typer.echo(run(out, changes, quiet=quiet))
 
 
 @app.command(epilog=EXIT_CODES)

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
 
-from sklearn_iis import ImageResizer
+from sklearn_iis._resize import ImageResizer
 from sklearn_iis.command._data import Images
 
 # The package of the extra "pretrained".
@@ -92,7 +93,7 @@ def _measure_features(paths: np.ndarray, device: str) -> tuple[float, float]:
         extract.transform(ImageResizer(size).transform(paths))
 
     compute(FEATURE_SIZES[0])  # loads the network
-    seconds = [_time(lambda s=size: compute(s)) / len(paths) for size in FEATURE_SIZES]
+    seconds = [_time(partial(compute, size)) / len(paths) for size in FEATURE_SIZES]
     pixels = [size**2 for size in FEATURE_SIZES]
     slope = max(0.0, (seconds[1] - seconds[0]) / (pixels[1] - pixels[0]))
     return max(0.0, seconds[0] - slope * pixels[0]), slope

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import rich
 
-from sklearn_iis import ChoiceSearchCV
 from sklearn_iis._files import replace_file
+from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.command._costs import has_pretrained, measure_costs
 from sklearn_iis.command._data import (
     TEST,

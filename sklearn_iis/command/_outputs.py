@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from sklearn_iis import ChoiceSearchCV
 from sklearn_iis._files import replace_file
+from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.command._data import TEST, Images
 from sklearn_iis.command._run import RunFolder, State
 from sklearn_iis.command._script import write_script

@@ -7,14 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_iis import (
-    ChoiceSearchCV,
-    IISSearchCV,
-    ImageResizer,
-    default_space,
-)
+from sklearn_iis._resize import ImageResizer
+from sklearn_iis._search import IISSearchCV
+from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.command._costs import Costs
 from sklearn_iis.command._errors import CommandError
+from sklearn_iis.space import default_space
 
 FEATURES, FINE_TUNED, FROM_SCRATCH = "features", "fine-tuned", "from-scratch"
 WAYS = (FEATURES, FINE_TUNED, FROM_SCRATCH)
@@ -221,7 +219,7 @@ def make_search(way: Way, *, device: str, seed: int) -> IISSearchCV:
             ("scale", StandardScaler()),
             ("classifier", LogisticRegression(max_iter=1000)),
         ]
-        settings = {}
+        settings: dict[str, Any] = {}
     else:
         module = {"module": "efficientnet-lite0"}
         own = module if way.name == FINE_TUNED else {"pooling": "average"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_iis import ChoiceSearchCV, IISSearchCV
 from sklearn_iis._files import workspace
 from sklearn_iis._plan import FitCall, Stage
-from sklearn_iis._search import Run
+from sklearn_iis._search import IISSearchCV, Run
+from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.command._errors import CommandError
 from sklearn_iis.execution._evaluate import Fidelity
 from sklearn_iis.execution._executors import make_executor
