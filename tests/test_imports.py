@@ -30,7 +30,10 @@ LAYERS = [
 # Rooms beside the layers, and what they may import.
 SIDEWAYS = {
     "cnn": {"_files", "_sklearn_compat", "execution", "images"},
-    "deploy": {"_files", "_resize", "_sklearn_compat", "cnn", "execution", "images"},
+    "deploy": {
+        *("_files", "_resize", "_sklearn_compat"),
+        *("cnn", "execution", "images", "inspection"),
+    },
     "datasets": {"_resize", "_sklearn_compat", "images"},
     "command": {"cnn", "datasets", "deploy", "inspection"},
     "inspection": {

@@ -222,14 +222,14 @@ def evaluate_model(model, X_test, y_test, *, class_names=None) -> Evaluation:
             "classes; its score(X_test, y_test) is what can be told of it"
         )
     classes = np.asarray(model.classes_)
-    names = _check_names(class_names, classes)
-    y_true = _find_indices(_check_y(X_test, y_test), classes)
+    names = check_names(class_names, classes)
+    y_true = find_indices(_check_y(X_test, y_test), classes)
     probabilities = None
     if hasattr(model, "predict_proba"):
         probabilities = np.asarray(model.predict_proba(X_test))
         y_pred = probabilities.argmax(axis=1)
     else:
-        y_pred = _find_indices(np.asarray(model.predict(X_test)), classes)
+        y_pred = find_indices(np.asarray(model.predict(X_test)), classes)
     return Evaluation(
         X=X_test,
         y_true=y_true,
@@ -285,7 +285,7 @@ def _check_model(model: Any) -> None:
     check_is_fitted(model)
 
 
-def _check_names(names: Sequence[str] | None, classes: np.ndarray) -> list[str]:
+def check_names(names: Sequence[str] | None, classes: np.ndarray) -> list[str]:
     """Return a name for each class."""
     if names is None:
         return [str(label) for label in classes.tolist()]
@@ -309,13 +309,15 @@ def _check_y(X: Any, y: Any) -> np.ndarray:
     return y
 
 
-def _find_indices(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def find_indices(
+    labels: np.ndarray, classes: np.ndarray, name: str = "y_test"
+) -> np.ndarray:
     """Return labels as indices into the classes."""
     indices = {label: i for i, label in enumerate(classes.tolist())}
     found = labels.tolist()
     if unknown := set(found) - indices.keys():
         raise ValueError(
-            f"y_test has the labels {_list(sorted(unknown, key=str))}, which the model "
+            f"{name} has the labels {_list(sorted(unknown, key=str))}, which the model "
             f"was not trained on; it knows {_list(classes.tolist())}"
         )
     return np.array([indices[label] for label in found], dtype=int)
@@ -360,10 +362,8 @@ def _find_scoring(search: Any) -> Any:
 
 def name_scorer(search: Any) -> str:
     """Return the name of the scorer that guided a search; empty without one."""
-    scoring, refit = _find_scoring(search), getattr(search, "refit", None)
-    return (
-        scoring if isinstance(scoring, str) else refit if isinstance(refit, str) else ""
-    )
+    named = (_find_scoring(search), getattr(search, "refit", None))
+    return next((name for name in named if isinstance(name, str)), "")
 
 
 def promises_accuracy(search: Any) -> bool:
