@@ -73,6 +73,12 @@ class Images:
         """Mask of the images to train and to validate on."""
         return self.parts != TEST
 
+    @property
+    def labels_by_part(self) -> dict[str, np.ndarray]:
+        """The labels of each part that there is."""
+        labels = {n: self.labels[self.parts == n] for n in (TRAIN, VALIDATION, TEST)}
+        return {name: own for name, own in labels.items() if len(own)}
+
     def select(self, mask: np.ndarray) -> "Images":
         """Return those of a mask."""
         return Images(self.paths[mask], self.labels[mask], self.parts[mask])

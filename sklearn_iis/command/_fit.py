@@ -15,7 +15,6 @@ from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.command._costs import has_pretrained, measure_costs
 from sklearn_iis.command._data import (
     TEST,
-    TRAIN,
     Images,
     hold_out_test,
     leave_out_unreadable,
@@ -43,6 +42,9 @@ SEARCHING = 0.95
 
 # The least seconds of a search.
 LEAST = 1.0
+
+# The part of the time that is too short to go on with the search.
+SHORT = 0.03
 
 # The last fit may take longer than estimated by so much.
 MARGIN = 1.2
@@ -207,33 +209,51 @@ def _choose_ways(names: list[str] | None) -> tuple[str, ...]:
 
 def _go_on(folder: RunFolder, state: State, begin: float, *, quiet: bool) -> None:
     """Search until the time is up, and write what has come out."""
-    images, used = read_table(folder.images), state.seconds
+    images, total = read_table(folder.images), state.arguments["seconds"]
+    left = SEARCHING * total - state.seconds
+    known = _restore_known(folder, state, images) if state.seconds else None
     with folder.counting_time(state, begin):
-        left = SEARCHING * state.arguments["seconds"] - used
-        restored = _restore_late(folder, state, images, left) if used else None
-        if restored is not None:
-            choice = restored.fit_best()
+        if known is not None and left < _estimate_end(known, total):
+            choice = known.fit_best()
         else:
             left -= time.monotonic() - begin
             choice = _make(folder, state, images, max(left, LEAST))
             if not quiet and sys.stderr.isatty():
                 rich.reconfigure(stderr=True)
                 choice.set_params(verbose=1)
-            choice.fit(*_get_data(images))
+            choice = _search(choice, images, known)
         result = write_outputs(folder, state, choice, images)
     state.result = result
     folder.write(state)
 
 
-def _restore_late(
-    folder: RunFolder, state: State, images: Images, left: float
-) -> Restored | None:
-    """Return what is known if there is time for the last fit only; None otherwise."""
+def _restore_known(folder: RunFolder, state: State, images: Images) -> Restored | None:
+    """Return what earlier calls have found; None if that is nothing."""
     try:
-        restored = restore_run(folder, state, images)
-    except CommandError:  # nothing is known yet
+        return restore_run(folder, state, images)
+    except CommandError:
         return None
-    return restored if left < LEAST + MARGIN * restored.estimate_last_fit() else None
+
+
+def _estimate_end(known: Restored, total: float) -> float:
+    """Return the seconds in which nothing but the last fit is worth while."""
+    return max(SHORT * total, LEAST + MARGIN * known.estimate_last_fit())
+
+
+def _search(
+    choice: ChoiceSearchCV, images: Images, known: Restored | None
+) -> ChoiceSearchCV:
+    """Search; return what is best, in this call or in earlier ones."""
+    try:
+        choice.fit(*_get_data(images))
+    except TimeoutError:
+        if known is None:
+            raise
+        return known.fit_best()
+    # In little time not all is looked up that is known.
+    if known is not None and known.choice.best_score_ > choice.best_score_:
+        return known.fit_best()
+    return choice
 
 
 def restore_run(folder: RunFolder, state: State, images: Images) -> Restored:
@@ -270,9 +290,3 @@ def _get_data(images: Images) -> tuple[np.ndarray, np.ndarray]:
     """Return what searches are fitted on."""
     fitted = images.select(images.is_fitted_on)
     return fitted.paths, fitted.labels
-
-
-def count_parts(images: Images) -> dict[str, np.ndarray]:
-    """Return the labels of each part, the one to train on first."""
-    names = sorted(set(images.parts.tolist()), key=lambda name: name != TRAIN)
-    return {name: images.labels[images.parts == name] for name in names}

@@ -27,13 +27,12 @@ def write_outputs(
         evaluation=evaluation,
         random_state=state.arguments["seed"],
     )
-    parts = {name: images.labels[images.parts == name] for name in set(images.parts)}
     write_model_card(
         choice,
         folder.card,
         evaluation=evaluation,
         source=state.arguments["source"],
-        parts=parts,
+        parts=images.labels_by_part,
     )
     write_table(choice, folder)
     write_script(folder.script, state, images)

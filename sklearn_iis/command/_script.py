@@ -1,5 +1,6 @@
 """A script in Python that does what a run did."""
 
+import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def make_script(state: State, images: Images) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["repr"] = repr
+    environment.filters["quote"] = json.dumps
     text = files("sklearn_iis.command").joinpath("script.py.jinja").read_text("utf-8")
     names = [way["name"] for way in state.ways]
     values: dict[str, Any] = {
