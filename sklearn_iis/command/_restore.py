@@ -81,6 +81,11 @@ def restore(choice: ChoiceSearchCV, X: Any, y: Any) -> Restored:
             runs[name] = run
     if not runs:
         raise CommandError("no candidate was evaluated yet: nothing is known")
+    choice.rounds_ = []
+    choice.seconds_ = {
+        name: sum(map(sum, runs[name].fit_times.values())) if name in runs else 0.0
+        for name in shares
+    }
     choice._join({name: choice.searches_[name] for name in runs})
     choice._take_best()
     return Restored(choice, runs)
@@ -110,6 +115,7 @@ def _restore_search(search: IISSearchCV, X: Any, y: Any) -> Run | None:
         np.inf,
         refit_ratio=call.refit_ratio,
         climbs=search.inherit_weights,
+        fit_times=run.fit_times,
     )
     for row in rows:
         for record in row.in_order:

@@ -124,7 +124,7 @@ def test_an_interrupt_says_how_to_go_on(shapes, tmp_path, monkeypatch):
     arguments, out = make_arguments(shapes), tmp_path / "my out"
     with monkeypatch.context() as patch:
         patch.setattr(ChoiceSearchCV, "fit", interrupt)
-        with pytest.raises(KeyboardInterrupt, match="sklearn-iis resume '.*my out'"):
+        with pytest.raises(KeyboardInterrupt, match=r"sklearn-iis resume '.*my out'"):
             fit(arguments, out, quiet=True)
     assert RunFolder(out).expect().result is None
     assert resume(out, {}, quiet=True).startswith("test accuracy")

@@ -53,6 +53,7 @@ def test_all_results_are_there(fitted, monkeypatch):
         s.candidates_ for s in other.stages_
     ]
     assert search.sizes_ == other.sizes_
+    assert 0 < choice.seconds_["from-scratch"] < expected.seconds_["from-scratch"]
 
 
 def test_the_last_fit_is_the_same(fitted):
