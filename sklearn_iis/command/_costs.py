@@ -34,7 +34,7 @@ def has_pretrained() -> bool:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds per image.
+    """Seconds per image, of one thread or one GPU.
 
     Parameters
     ----------
@@ -71,6 +71,24 @@ class Costs:
 
 def measure_costs(images: Images, device: str, *, pretrained: bool) -> Costs:
     """Measure the seconds that some of the images take."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measure_costs(images, device, pretrained)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def count_trained(n_jobs: int, device: str) -> int:
+    """Return how many networks are trained at once, each as fast as one alone."""
+    from sklearn_iis.cnn._device import resolve_device
+
+    return n_jobs if resolve_device(device).type == "cpu" else 1
+
+
+def _measure_costs(images, device, pretrained):
     chosen = np.linspace(0, len(images) - 1, min(N_MEASURED, len(images))).astype(int)
     paths = images.paths[chosen]
     reading, features = _measure_reading(paths), 0.0

@@ -12,7 +12,7 @@ import rich
 
 from sklearn_iis._files import replace_file
 from sklearn_iis.choice import ChoiceSearchCV
-from sklearn_iis.command._costs import has_pretrained, measure_costs
+from sklearn_iis.command._costs import count_trained, has_pretrained, measure_costs
 from sklearn_iis.command._data import (
     TEST,
     Images,
@@ -38,7 +38,7 @@ from sklearn_iis.command._restore import Restored, restore
 from sklearn_iis.command._run import RunFolder, State
 
 # Of the time, that of the searches and of the last fit; the rest is for the report.
-SEARCHING = 0.95
+SEARCHING = 0.9
 
 # The least seconds of a search.
 LEAST = 1.0
@@ -182,6 +182,7 @@ def _begin(
         n_fitted=len(fitted),
         n_images=len(images),
         costs=costs,
+        n_trained=count_trained(arguments.n_jobs, arguments.device),
     )
     if not quiet:
         n_test = np.count_nonzero(images.parts == TEST)

@@ -38,8 +38,9 @@ MOST_SIZES = 4
 EPOCHS = {FINE_TUNED: (3, 8, 4, 4), FROM_SCRATCH: (10, 30, 10, 10)}
 
 # The most that the features of all images, or a candidate that climbs to the largest
-# size, may take of the time.
-MOST_OF_TIME = {FEATURES: 0.2, FINE_TUNED: 1 / 3, FROM_SCRATCH: 1 / 15}
+# size, may take of the time: of all workers for what is trained. From scratch, what is
+# found at smaller sizes by then is of use as well.
+MOST_OF_TIME = {FEATURES: 0.25, FINE_TUNED: 1 / 3, FROM_SCRATCH: 0.6}
 
 # The largest sizes if there is no time to go by.
 DETERMINED = {FEATURES: 128, FINE_TUNED: 64, FROM_SCRATCH: 64}
@@ -116,6 +117,7 @@ def plan_ways(
     n_fitted: int,
     n_images: int,
     costs: Costs | None,
+    n_trained: int = 1,
 ) -> list[Way]:
     """Return the ways that suit.
 
@@ -136,6 +138,9 @@ def plan_ways(
     costs : Costs or None
         What they cost; None for sizes that do not depend on it.
 
+    n_trained : int, default=1
+        How many networks are trained at once.
+
     Returns
     -------
     ways : list of Way
@@ -153,6 +158,7 @@ def plan_ways(
             fitting = [way for way in options if way.sizes[-1] <= DETERMINED[name]]
         else:
             most = MOST_OF_TIME[name] * limits.seconds
+            most *= 1 if name == FEATURES else n_trained
             fitting = [
                 way for way in options if _cost(way, costs, n_fitted, n_images) <= most
             ]
