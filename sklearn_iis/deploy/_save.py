@@ -107,7 +107,7 @@ def save_model(model, folder):
     node = describe(model, "the model", files)
     index = {
         "input": _find_input(node),
-        "classes": _list_classes(getattr(model, "classes_", ())),
+        "classes": list_classes(getattr(model, "classes_", ())),
         "packages": _list_versions(),
         "model": node,
     }
@@ -197,7 +197,7 @@ def _find_input(node: Any) -> str:
     return "paths" if node["kind"] == ImageResizer.__name__ else "arrays"
 
 
-def _list_classes(classes: Any) -> list[Any]:
+def list_classes(classes: Any) -> list[Any]:
     """Return classes as JSON has them; to be shown, the model has its own."""
     plain = (bool, int, float, str)
     values: Iterable[Any] = np.asarray(classes).tolist()
