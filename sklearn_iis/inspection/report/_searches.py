@@ -60,7 +60,7 @@ def _describe_outcome(search: Any, name: str, best: str, has_results: bool) -> s
     """Return how far a search came."""
     n_rounds = len(search.rounds_)
     out = next((i for i, on in enumerate(search.rounds_, 1) if name not in on), None)
-    when = f"out after round {out} of {n_rounds}"
+    when = f"out after round {out}" + (f" of {n_rounds}" if n_rounds > 1 else "")
     if name == best:
         return "best" if out is None else f"best; {when}, then in the time left"
     if not has_results:
