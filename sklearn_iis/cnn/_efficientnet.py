@@ -157,5 +157,6 @@ def _make_norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _relu6(features: torch.Tensor) -> torch.Tensor:
-    # In place: batch norm keeps what it was given, not what it returns.
-    return F.relu6(features, inplace=True)
+    # In place: batch norm keeps what it was given, not what it returns. Export would
+    # take twice as long, for making it a function again.
+    return F.relu6(features, inplace=not torch.compiler.is_exporting())

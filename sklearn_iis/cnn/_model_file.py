@@ -78,7 +78,7 @@ def load_model(path: Path, cls: Any, device: str, module: Any) -> tuple[Any, nn.
     """
     tensors, description = _read(path)
     module = _check_module(description["module"], description.get("backbone"), module)
-    params = {name: _decode(value) for name, value in description["params"].items()}
+    params = {name: decode(value) for name, value in description["params"].items()}
     classifier = cls(**params | {"device": device, "module": module})
     classifier._validate_params()
     classifier.image_shape_ = _check_image_shape(description["image_shape"])
@@ -157,10 +157,10 @@ def _describe(classifier: Any) -> dict[str, Any]:
         "image_shape": list(classifier.image_shape_),
         "classes": {
             "dtype": classes.dtype.str,
-            "values": _encode("classes_", classes.astype("i8") if is_time else classes),
+            "values": encode("classes_", classes.astype("i8") if is_time else classes),
         },
         "history": [
-            {key: _encode("history_", value) for key, value in row.items()}
+            {key: encode("history_", value) for key, value in row.items()}
             for row in classifier.history_
         ],
     }
@@ -168,7 +168,7 @@ def _describe(classifier: Any) -> dict[str, Any]:
         description["backbone"] = module
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(classifier, name):
-            description[name] = _encode(name, getattr(classifier, name))
+            description[name] = encode(name, getattr(classifier, name))
     return description
 
 
@@ -180,7 +180,7 @@ def _describe_params(params: Mapping[str, Any]) -> dict[str, Any]:
     stored, left_out = {}, set()
     for name in params.keys() - GIVEN_AGAIN:
         try:
-            stored[name] = _encode(name, params[name])
+            stored[name] = encode(name, params[name])
         except TypeError as error:
             if name.startswith("module__"):
                 raise TypeError(
@@ -195,7 +195,7 @@ def _describe_params(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _encode(name: str, value: Any) -> Any:
+def encode(name: str, value: Any) -> Any:
     """Return a parameter or an attribute as JSON has it, or raise a TypeError."""
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufUO":
         value = value.tolist()
@@ -205,11 +205,11 @@ def _encode(name: str, value: Any) -> Any:
         return value
     try:
         if isinstance(value, list | tuple):
-            items = [_encode(name, item) for item in value]
+            items = [encode(name, item) for item in value]
             return items if isinstance(value, list) else {"tuple": items}
         if isinstance(value, dict):
             # Not an object of JSON, whose keys are strings always.
-            return {"dict": [_encode(name, [*item]) for item in value.items()]}
+            return {"dict": [encode(name, [*item]) for item in value.items()]}
     except RecursionError:
         value = "itself"
     raise TypeError(
@@ -218,17 +218,17 @@ def _encode(name: str, value: Any) -> Any:
     )
 
 
-def _decode(value: Any) -> Any:
-    """Return what :func:`_encode` was given."""
+def decode(value: Any) -> Any:
+    """Return what :func:`encode` was given."""
     if isinstance(value, list):
-        return [_decode(item) for item in value]
+        return [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     [(kind, content)] = value.items()
     if kind == "tuple":
-        return tuple(_decode(content))
+        return tuple(decode(content))
     if kind == "dict":
-        return dict(_decode(content))
+        return dict(decode(content))
     if kind == "float":
         return float(content)
     raise ValueError(f"it holds a {_quote(kind)}")
@@ -331,7 +331,7 @@ def _check_history(rows: Any) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("its history is no list of epochs")
     history = [
-        {key: _decode(value) for key, value in row.items()}
+        {key: decode(value) for key, value in row.items()}
         for row in select_history(rows)
     ]
     if not all(type(v) in (int, float) for row in history for v in row.values()):

@@ -56,7 +56,7 @@ def fit_images(
     if inner == size:
         return small
     padded = np.empty((len(X), *size, *X.shape[3:]), X.dtype)
-    padded[:] = _make_fill(background, X)
+    padded[:] = make_fill(background, X)
     top, left = (round((size[i] - inner[i]) / 2) for i in (0, 1))
     padded[:, top : top + inner[0], left : left + inner[1]] = small
     return padded
@@ -77,7 +77,7 @@ def find_inner_size(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int,
     return max(1, round(scale * shape[0])), max(1, round(scale * shape[1]))
 
 
-def _make_fill(background, X):
+def make_fill(background, X):
     """Return the background as pixels of the kind that X has."""
     grey = round(float(np.dot(LUMA, background)))
     n_channels = X.shape[3] if X.ndim == 4 else 0

@@ -1,5 +1,6 @@
 """Inspecting a fitted search: importance of hyperparameters, displays, a report."""
 
+from sklearn_iis.inspection._evaluation import Evaluation, evaluate_model
 from sklearn_iis.inspection._importance import (
     ImportanceResult,
     hyperparameter_importance,
@@ -17,11 +18,13 @@ from sklearn_iis.inspection.report import write_report
 
 __all__ = [
     "ConvergenceDisplay",
+    "Evaluation",
     "ImportanceDisplay",
     "ImportanceResult",
     "MarginalDisplay",
     "PairMarginalDisplay",
     "RangesDisplay",
+    "evaluate_model",
     "functional_anova",
     "hyperparameter_importance",
     "hyperparameter_marginal",

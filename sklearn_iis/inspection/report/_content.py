@@ -1,8 +1,8 @@
 """Words and tables of a report: the best, the stages, the ranges, the failures."""
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn_iis.execution._text import shorten, shorten_middle
 from sklearn_iis.inspection._fitted import NothingToShowError, Stage, choose_metric
 from sklearn_iis.inspection.displays._plotting import score_label
-from sklearn_iis.inspection.report._source import Source
+from sklearn_iis.inspection.report._source import Source, is_choice
 from sklearn_iis.inspection.report._text import (
     MAX_LENGTH,
     MAX_QUOTE,
@@ -30,6 +30,13 @@ MAX_KINDS_OF_FAILURE = 20
 MAX_FAILED_CANDIDATES = 3
 
 
+def name_search(search: Any) -> str:
+    """Return a title for a page about a search."""
+    if is_choice(search):
+        return f"Choice among {count(len(search.searches_), 'search', 'searches')}"
+    return f"Hyperparameter search of {name_estimator(search)}"
+
+
 def name_estimator(search: Any) -> str:
     """Return the class that is searched, of a pipeline its last step."""
     estimator = getattr(search, "estimator", search)
@@ -38,25 +45,32 @@ def name_estimator(search: Any) -> str:
     return type(estimator).__name__
 
 
-def summarize(source: Source) -> dict[str, Any]:
+def name_algorithm(search: Any) -> str:
+    """Return the way in which a search proposes candidates; empty if it has but one."""
+    algorithm = getattr(search, "search", "")
+    if callable(algorithm):
+        algorithm = getattr(algorithm, "__name__", type(algorithm).__name__)
+    return algorithm
+
+
+def summarize(search: Any, sources: Sequence[Source]) -> dict[str, Any]:
     """Return the parts of the line below the title."""
     # Not from our package by name: it is the one that imports us.
     import sklearn_iis
 
-    search = source.search
-    algorithm = getattr(search, "search", None)
-    if callable(algorithm):
-        algorithm = getattr(algorithm, "__name__", type(algorithm).__name__)
-    n_failed = sum(int(stage.failed.sum()) for stage in source.stages)
+    source = sources[0]
+    n_failed = sum(source.n_failed for source in sources)
     summary = [type(search).__name__]
-    if algorithm is not None:
+    if is_choice(search):
+        summary.append(count(len(search.searches_), "search", "searches"))
+    elif algorithm := name_algorithm(search):
         summary.append(f"algorithm {algorithm}")
-    if len(source.stages) > 1:
+    if len(source.stages) > 1 and not is_choice(search):
         summary.append(f"{len(source.stages)} stages")
     summary += [
-        count(len(source.rows), "candidate"),
+        count(sum(len(source.rows) for source in sources), "candidate"),
         f"{n_failed or 'none'} failed",
-        f"{format_duration(source.seconds)} of fitting and scoring",
+        f"{format_duration(sum(s.seconds for s in sources))} of fitting and scoring",
     ]
     if not source.ended_early and hasattr(search, "refit_time_"):
         summary.append(f"{format_duration(search.refit_time_)} for the refit")
@@ -107,7 +121,7 @@ def _choose_best(source: Source, scores: np.ndarray) -> tuple[int, str]:
         score = make_score_format(scores)(scores[highest])
         return int(index), (
             f"The search chose it by its own rule. The highest score is {score}, of "
-            f"row {highest} of cv_results_."
+            f"row {source.first_row + highest} of cv_results_."
         )
     return int(index), ""
 
@@ -182,52 +196,71 @@ def describe_ranges(source: Source) -> dict[str, Any]:
     }
 
 
-def describe_failures(source: Source) -> dict[str, Any]:
+class _Failure(NamedTuple):
+    """A candidate that failed."""
+
+    row: int  # in `cv_results_` of all searches
+    place: str
+    error: str | None
+    params: dict[str, Any]
+
+
+def describe_failures(sources: Sequence[Source]) -> dict[str, Any]:
     """Return the failures by the last line of the error, most frequent ones first."""
-    kinds: dict[str, list[int]] = {}
-    for index, (stage, row) in enumerate(source.rows):
-        if stage.failed[row]:
-            kinds.setdefault(_last_line(stage.errors[row]), []).append(index)
+    kinds: dict[str, list[_Failure]] = {}
+    for failure in _list_failures(sources):
+        kinds.setdefault(_last_line(failure.error), []).append(failure)
     ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     shown = [
-        _describe_kind(source, message, indices)
-        for message, indices in ranked[:MAX_KINDS_OF_FAILURE]
+        _describe_kind(message, failures)
+        for message, failures in ranked[:MAX_KINDS_OF_FAILURE]
     ]
     hidden = ranked[MAX_KINDS_OF_FAILURE:]
     return {
         "kinds": shown,
         "n_hidden": len(hidden),
-        "n_hidden_candidates": sum(len(indices) for _, indices in hidden),
+        "n_hidden_candidates": sum(len(failures) for _, failures in hidden),
     }
 
 
-def _describe_kind(source: Source, message: str, indices: list[int]) -> dict[str, Any]:
+def _list_failures(sources: Sequence[Source]) -> Iterator[_Failure]:
+    for source in sources:
+        for index, (stage, row) in enumerate(source.rows):
+            if stage.failed[row]:
+                yield _Failure(
+                    source.first_row + index,
+                    source.locate(stage),
+                    stage.errors[row],
+                    source.params[index],
+                )
+
+
+def _describe_kind(message: str, failures: list[_Failure]) -> dict[str, Any]:
     """Return the candidates that failed with the same last line of the error."""
-    stage, row = source.rows[indices[0]]
-    examples = indices[:MAX_FAILED_CANDIDATES]
-    names = list(dict.fromkeys(name for i in examples for name in source.params[i]))
-    error = stage.errors[row]
-    places = Counter(source.locate(source.rows[i][0]) for i in indices)
+    examples = failures[:MAX_FAILED_CANDIDATES]
+    names = list(dict.fromkeys(name for f in examples for name in f.params))
+    error = failures[0].error
+    places = Counter(failure.place for failure in failures)
     return {
         "message": shorten(message, MAX_LENGTH),
-        "count": count(len(indices), "candidate"),
+        "count": count(len(failures), "candidate"),
         # A single stage has no name.
         "places": [f"{n} in {place}" for place, n in places.items() if place],
         "traceback": shorten_middle(error, MAX_QUOTE) if error else "",
         "names": names,
         "examples": [
             (
-                index,
+                failure.row,
                 [
-                    format_value(source.params[index][name])
-                    if name in source.params[index]
+                    format_value(failure.params[name])
+                    if name in failure.params
                     else NOTHING
                     for name in names
                 ],
             )
-            for index in examples
+            for failure in examples
         ],
-        "n_further": len(indices) - len(examples),
+        "n_further": len(failures) - len(examples),
     }
 
 

@@ -92,8 +92,8 @@ def builtin(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def count(n: int, noun: str, nouns: str = "") -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {nouns or noun + 's'}"
 
 
 def as_sentence(text: str) -> str:

@@ -8,18 +8,30 @@ from typing import Any
 from sklearn_iis._files import check_writable, replace_file
 from sklearn_iis._sklearn_compat import validate_params
 from sklearn_iis.execution._text import printable, shorten
+from sklearn_iis.inspection._evaluation import (
+    Evaluation,
+    ScoreOnly,
+    take_evaluation,
+)
 from sklearn_iis.inspection.report._agreement import describe_agreement
 from sklearn_iis.inspection.report._content import (
     describe_best,
     describe_failures,
     describe_ranges,
     describe_stages,
-    name_estimator,
+    name_search,
     summarize,
 )
+from sklearn_iis.inspection.report._evaluated import (
+    describe_classes,
+    describe_confusion,
+    describe_test,
+    describe_worst,
+)
 from sklearn_iis.inspection.report._plots import draw_sections
+from sklearn_iis.inspection.report._searches import describe_searches
 from sklearn_iis.inspection.report._section import make_section
-from sklearn_iis.inspection.report._source import Source
+from sklearn_iis.inspection.report._source import is_choice, list_sources
 from sklearn_iis.inspection.report._text import MAX_LENGTH
 
 
@@ -30,16 +42,33 @@ from sklearn_iis.inspection.report._text import MAX_LENGTH
         "title": [str, None],
         "metric": [str, None],
         "random_state": ["random_state"],
+        "X_test": "no_validation",
+        "y_test": "no_validation",
+        "class_names": ["array-like", None],
+        "evaluation": [Evaluation, None],
     },
     prefer_skip_nested_validation=True,
 )
-def write_report(search, path, *, title=None, metric=None, random_state=None) -> Path:
+def write_report(
+    search,
+    path,
+    *,
+    title=None,
+    metric=None,
+    random_state=None,
+    X_test=None,
+    y_test=None,
+    class_names=None,
+    evaluation=None,
+) -> Path:
     """Write a report of a fitted search to one HTML page.
 
     The page has the best hyperparameters, the stages with their candidates and the
     ranges that were left, how the scores of candidates compare in two stages, how the
     best score developed, which hyperparameters matter and their effect on the score,
-    and the failures with their causes. All is in one
+    and the failures with their causes. With test data, it begins with the accuracy and
+    its interval beside the score that validation promised, a confusion matrix, figures
+    of each class, and the images that the model is most wrong about. All is in one
     file without scripts and links, which can be sent by e-mail, printed, and read on a
     phone.
 
@@ -47,7 +76,9 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     ----------
     search : estimator object
         A fitted :class:`~sklearn_iis.IISSearchCV`, also one that ended because all
-        candidates of a stage failed; or another search of scikit-learn's kind with
+        candidates of a stage failed; a :class:`~sklearn_iis.ChoiceSearchCV`, whose
+        searches are compared, and whose best one the other sections are about; or
+        another search of scikit-learn's kind with
         `param_distributions` or `param_grid` as a dict of frozen scipy.stats
         distributions and lists, or a list of such dicts.
 
@@ -66,6 +97,21 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
         Determines the forests of functional ANOVA. With an int, the importances and
         marginals are those that :func:`hyperparameter_importance` and
         :func:`hyperparameter_marginal` return for it.
+
+    X_test : sequence of length n_samples, default=None
+        Samples that the search has not seen, such as paths of images. None leaves the
+        test out.
+
+    y_test : array-like of shape (n_samples,), default=None
+        Their labels.
+
+    class_names : sequence of str, default=None
+        A name for each class, in the order of `classes_`; None means the labels
+        themselves. Of no use without `X_test`.
+
+    evaluation : Evaluation, default=None
+        What :func:`evaluate_model` has returned, in the place of `X_test` and `y_test`:
+        the model then predicts only once for several purposes.
 
     Returns
     -------
@@ -93,10 +139,12 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
         If the search does not tell its space.
 
     ValueError
-        If the metric does not exist.
+        If the metric does not exist; if both an evaluation and test data are given, or
+        only one of `X_test` and `y_test`; and as :func:`evaluate_model` raises it.
 
     See Also
     --------
+    evaluate_model : The figures of the test.
     hyperparameter_importance : The importances as numbers.
 
     Notes
@@ -104,6 +152,13 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     Functional ANOVA needs 10 candidates without failure in a stage. Stages that have
     fewer are left out there, and the page says so. A section that cannot be made, for
     whatever reason, says why in its place.
+
+    Up to 30 classes have a confusion matrix; of more, the page lists the most frequent
+    confusions, and the classes with the lowest recall, at most 100. Up to 12 images are
+    shown, by the `ImageResizer` in the model, if it has one. Numbers that are not bytes
+    are scaled to the range of those that are shown. What is no image is told by its
+    index alone. If the classifier has no `predict_proba`, these are the first that it
+    was wrong about. Of what is no classifier, the test has the score only.
 
     Times are those of fitting and scoring, summed over the splits of all candidates:
     the wall clock shows less with several jobs.
@@ -134,12 +189,17 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
     """
     path = Path(path)
     check_writable(path)
-    source = Source.from_search(search, metric, random_state)
-    title = title or f"Hyperparameter search of {name_estimator(search)}"
+    sources = list_sources(search, metric, random_state)
+    source, *_ = several = list(sources.values())
+    test = take_evaluation(search, X_test, y_test, class_names, evaluation)
     page = _render(
-        title=shorten(printable(title), MAX_LENGTH),
-        summary=make_section(summarize, source),
+        title=shorten(printable(title or name_search(search)), MAX_LENGTH),
+        summary=make_section(summarize, search, several),
         today=date.today().isoformat(),
+        **_describe_test(search, test),
+        searches=make_section(describe_searches, search, sources)
+        if is_choice(search)
+        else None,
         best=make_section(describe_best, source),
         stages=make_section(describe_stages, source),
         ranges=make_section(describe_ranges, source),
@@ -147,10 +207,22 @@ def write_report(search, path, *, title=None, metric=None, random_state=None) ->
         if len(source.stages) > 1
         else None,
         sections=draw_sections(source),
-        failures=make_section(describe_failures, source),
+        failures=make_section(describe_failures, several),
     )
     replace_file(path, page.encode())
     return path
+
+
+def _describe_test(search: Any, test: Evaluation | ScoreOnly | None) -> dict[str, Any]:
+    """Return the parts of the section on test data; None for those to be left out."""
+    parts = dict.fromkeys(("test", "confusion", "classes", "worst"))
+    if test is not None:
+        parts["test"] = make_section(describe_test, search, test)
+    if isinstance(test, Evaluation):
+        parts["confusion"] = make_section(describe_confusion, test)
+        parts["classes"] = make_section(describe_classes, test)
+        parts["worst"] = make_section(describe_worst, search, test)
+    return parts
 
 
 def _render(**content: Any) -> str:

@@ -2,11 +2,9 @@ import ast
 import base64
 import os
 import re
-import shutil
 import stat
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -30,6 +28,7 @@ from sklearn_iis.inspection.displays._convergence import ConvergenceDisplay
 from sklearn_iis.inspection.displays._marginal import MarginalDisplay
 from sklearn_iis.inspection.report._text import make_score_format
 from sklearn_iis.testing import FormulaClassifier, X, y
+from tests.pages import Page, read
 
 SCRIPT = "<script>alert(1)</script>"
 RATE = {"rate": loguniform(1e-4, 1)}
@@ -64,54 +63,6 @@ class InjectingClassifier(FormulaClassifier):
         return super().fit(X, y)
 
 
-class Page(HTMLParser):
-    """The parts of a page by tag, and the texts of its headings and tables."""
-
-    VOID = {"meta", "img", "br", "link"}
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.tags, self.open, self.texts, self.cells = [], [], [], []
-        self.feed(html)
-        self.close()
-        assert not self.open, "each element is closed"
-        self.text = " ".join("".join(text for _, text in self.texts).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.cells.append([])
-        if tag in ("td", "th"):
-            self.cells[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.texts.append((tuple(self.open), data))
-        if {"td", "th"} & set(self.open):
-            self.cells[-1][-1] += data
-
-    def get_all(self, tag):
-        return [attrs for name, attrs in self.tags if name == tag]
-
-    def get_texts(self, tag):
-        return [text for where, text in self.texts if tag in where and text.strip()]
-
-    def get_headings(self):
-        return [
-            text
-            for where, text in self.texts
-            if text.strip() and any(re.fullmatch("h[1-6]", tag) for tag in where)
-        ]
-
-    def find_row(self, start):
-        return next(row for row in self.cells if row[0] == start)
-
-
 def make_search(estimator=None, space=None, **params):
     space = space or {
         "rate": loguniform(1e-4, 1),
@@ -127,10 +78,6 @@ def make_small(**params):
     space = {"rate": loguniform(1e-4, 1), "degree": randint(1, 7)}
     params = {"space": space, "sizes": (1,), "n_iter": 6} | params
     return make_search(**params).fit(X, y)
-
-
-def read(path):
-    return Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -543,7 +490,7 @@ def test_a_section_that_cannot_be_drawn_says_why(error, reason, tmp_path, monkey
     "part", ["summarize", "describe_best", "describe_stages", "describe_ranges"]
 )
 def test_a_part_that_cannot_be_told_says_why(part, tmp_path, monkeypatch):
-    def fail(source):
+    def fail(*args):
         raise ValueError("what is it?")
 
     monkeypatch.setattr(f"sklearn_iis.inspection.report._write.{part}", fail)
@@ -711,22 +658,6 @@ print("matplotlib.pyplot" in sys.modules)
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright, of the extra tests"
-    )
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("needs a browser: chromium is not on the PATH")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
 
 
 def test_in_a_browser(browser, path):
