@@ -12,6 +12,7 @@ from sklearn_iis.space import (
     best_candidates,
     default_space,
 )
+from sklearn_iis.subset import SubsetEstimator
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "PerLayer",
     "Rounded",
     "SearchSpace",
+    "SubsetEstimator",
     "best_candidates",
     "current_monitor",
     "default_space",

@@ -356,8 +356,9 @@ class StagePlan:
         """Return in what proportion the stages share the time.
 
         By what their candidates cost, of which there are as many as the budgets say, or
-        3:2:1. The costs are in proportion to pixels and epochs, or to a power of them
-        that fits what was measured, once two stages were.
+        3:2:1. The costs are in proportion to pixels, epochs and the fraction of the
+        samples, or to a power of them that fits what was measured, once two stages
+        were.
         """
         n_stages = self.n_stages
         counts = [n or n_stages - i for i, n in enumerate(self.budgets)]
@@ -459,13 +460,16 @@ class Stage:
 
 
 def _estimate_work(fixed, size_param):
-    """Return what a fit costs, in pixels times epochs; 1 if nothing is known."""
+    """Return what a fit costs, in pixels times epochs times the part of the samples.
+
+    It is 1 if nothing is known.
+    """
     work = 1.0
     for name, value in fixed.items():
         is_size, parameter = name == size_param, name.rpartition("__")[2]
         if is_size and parameter == "size":
             work *= math.prod(value) if isinstance(value, tuple) else value**2
-        elif is_size or parameter == "max_epochs":
+        elif is_size or parameter in ("max_epochs", "fraction"):
             work *= value if isinstance(value, Real) and value > 0 else 1
     return work
 

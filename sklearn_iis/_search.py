@@ -119,7 +119,8 @@ class IISSearchCV(BaseSearchCV):
         size up to this one, whether its candidate was promoted or is new, and so is the
         last fit. It needs an estimator that can do so: `CNNClassifier` with
         `pooling="average"`, or with a `module`, of which those weights are inherited
-        that fit. With False each stage trains from scratch.
+        that fit; one in a `SubsetEstimator` can, too. With False each stage trains from
+        scratch.
 
         What was learned is kept in files as long as its candidate may be promoted:
         beside the storage if that is a file (`<file>.weights`), otherwise in a
@@ -178,8 +179,9 @@ class IISSearchCV(BaseSearchCV):
         Only a search of others, as a callable returns it, cannot have one.
 
     size_param : str, default=None
-        The parameter of the estimator that `sizes` are values of. None means the
-        `size` of the pipeline's `ImageResizer`, which resizes once per stage. Another
+        The parameter of the estimator that `sizes` are values of, such as the
+        `fraction` of a :class:`~sklearn_iis.SubsetEstimator`. None means the `size` of
+        the pipeline's `ImageResizer`, which resizes once per stage. Another
         step that learns something, such as a PCA, is fitted again for each candidate,
         unless the pipeline has a `memory`.
 
@@ -282,11 +284,11 @@ class IISSearchCV(BaseSearchCV):
 
     timeout : float, default=None
         Seconds for the whole of `fit`. When a stage begins, it gets its share of what
-        is left, by what its candidates cost: of pixels and epochs, and of what was
-        measured, once two stages were. It goes on until it has a result, and promotes
-        what it has found by then. "ladder" has no shares. The last stage leaves time
-        for the fit of the best candidate on all data.
-        Evaluations that are under
+        is left, by what its candidates cost: of pixels, epochs and the fraction of a
+        `SubsetEstimator`, and of what was measured, once two stages were. It goes on
+        until it has a result, and promotes what it has found by then. "ladder" has no
+        shares. The last stage leaves time for the fit of the best candidate on all
+        data. Evaluations that are under
         way when the time is up are given up if they train a `CNNClassifier`, or
         anything else that asks :func:`~sklearn_iis.current_monitor`, and otherwise
         finished.

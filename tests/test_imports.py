@@ -15,7 +15,7 @@ PACKAGE = Path(sklearn_iis.__file__).parent
 # The layers, from the lowest: each room of the package may import those above it here.
 # This is the one place where they are kept.
 LAYERS = [
-    {"_files", "_sklearn_compat", "_resize", "images"},
+    {"_files", "_sklearn_compat", "_resize", "images", "subset"},
     {"space"},
     {"_optuna"},
     {"execution"},
@@ -41,6 +41,7 @@ SIDEWAYS = {
         *("execution", "images", "space"),
     },
     "_resize": {"_sklearn_compat", "images"},
+    "subset": {"_sklearn_compat"},
     "_plan": {"_results"},
 }
 

@@ -139,6 +139,7 @@ def test_stages_share_the_time_by_what_candidates_cost():
     assert make_shares([None] * 3) == [3, 4, 4]
     assert make_shares([9, None, 1]) == [9, 4, 4]
     assert make_shares([9, 3, 1], m__max_epochs=[8, 4, 2]) == [72, 24, 8]
+    assert make_shares([8, 4, 1], m__fraction=[0.25, 0.5, 1.0]) == [2, 4, 4]
     # Nothing is known of other parameters, nor of such epochs.
     assert make_shares([9, 3, 1], shift=[5, 6, 7]) == [9, 6, 4]
     assert make_shares([9, 3, 1], m__max_epochs=[None, 0, "x"]) == [9, 6, 4]

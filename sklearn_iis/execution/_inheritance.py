@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._record import Row, Task
+from sklearn_iis.subset import SubsetEstimator
 
 # The value of `warm_start` by which a fit starts from the weights of the one before.
 WEIGHTS = "weights"
@@ -18,18 +19,25 @@ WEIGHTS = "weights"
 def find_heirs(estimator: Any) -> list[str]:
     """Return the parameters `warm_start` of the parts that can inherit weights.
 
-    That is an estimator itself, or a step of a pipeline, with an attribute
-    `inherits_weights` that is true, such as :class:`~sklearn_iis.CNNClassifier` has.
-    Others that hold one clone it, and what it has learned is lost.
+    That is an estimator itself, a step of a pipeline, or what a
+    :class:`~sklearn_iis.SubsetEstimator` holds, with an attribute `inherits_weights`
+    that is true, such as :class:`~sklearn_iis.CNNClassifier` has. Others that hold one
+    clone it, and what it has learned is lost.
     """
+    if isinstance(estimator, SubsetEstimator):
+        # It goes on with what has a `warm_start` itself.
+        return ["estimator__warm_start"] if _is_heir(estimator.estimator) else []
     if isinstance(estimator, Pipeline):
         return [
             f"{name}__{param}"
             for name, step in estimator.steps
             for param in find_heirs(step)
         ]
-    can_inherit = getattr(estimator, "inherits_weights", False) is True
-    return ["warm_start"] if can_inherit else []
+    return ["warm_start"] if _is_heir(estimator) else []
+
+
+def _is_heir(estimator):
+    return getattr(estimator, "inherits_weights", False) is True
 
 
 def check_heirs(estimator: Any) -> None:

@@ -55,7 +55,8 @@ class StageHyperbandSearchCV(Search):
         resources that it was evaluated with, and that is one of its parameters.
 
     resource : str, default=None
-        A numeric parameter of the estimator. None means the one called `max_epochs`,
+        A numeric parameter of the estimator, such as the `fraction` of a
+        :class:`~sklearn_iis.SubsetEstimator`. None means the one called `max_epochs`,
         in any step of a pipeline.
 
     max_resources : int or float, default=None

@@ -7,6 +7,8 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, LinearSVC
 
+from sklearn_iis.subset import SubsetEstimator
+
 # Of scikit-learn's classifiers that suit features of pretrained networks, around the
 # values with the lowest test error on those of EfficientNet-Lite0 at 64 px, each with a
 # deviation of 1. These were, on flowers12 (720 training images) and cifar-small (2000):
@@ -30,9 +32,10 @@ def default_space(estimator: Any) -> dict[str, Any]:
     ----------
     estimator : estimator object
         A :class:`~sklearn_iis.CNNClassifier`, a `LogisticRegression`, `LinearSVC`,
-        `RidgeClassifier` or `SVC`, or a pipeline with such steps. An estimator of your
-        own takes part by a method `default_space()` that returns such a dict. Steps
-        that are none of these have nothing that is searched.
+        `RidgeClassifier` or `SVC`, a :class:`~sklearn_iis.SubsetEstimator` of one, or a
+        pipeline with such steps. An estimator of your own takes part by a method
+        `default_space()` that returns such a dict. Steps that are none of these have
+        nothing that is searched.
 
     Returns
     -------
@@ -78,6 +81,9 @@ def _find_space(estimator):
             for name, step in estimator.steps
             for param, values in _find_space(step).items()
         }
+    if isinstance(estimator, SubsetEstimator):
+        found = _find_space(estimator.estimator)
+        return {f"estimator__{param}": values for param, values in found.items()}
     if hasattr(estimator, "default_space"):
         return estimator.default_space()
     # Not of derived classes: what they have changed is not known.
