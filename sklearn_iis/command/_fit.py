@@ -3,6 +3,8 @@
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -219,13 +221,24 @@ def _go_on(folder: RunFolder, state: State, begin: float, *, quiet: bool) -> Non
         else:
             left -= time.monotonic() - begin
             choice = _make(folder, state, images, max(left, LEAST))
-            if not quiet and sys.stderr.isatty():
-                rich.reconfigure(stderr=True)
-                choice.set_params(verbose=1)
-            choice = _search(choice, images, known)
+            shows = not quiet and sys.stderr.isatty()
+            with _progress_on_stderr() if shows else nullcontext():
+                choice.set_params(verbose=int(shows))
+                choice = _search(choice, images, known)
         result = write_outputs(folder, state, choice, images)
     state.result = result
     folder.write(state)
+
+
+@contextmanager
+def _progress_on_stderr() -> Iterator[None]:
+    """Have rich write beside the output as long as the block lasts."""
+    console = rich.get_console()
+    before, console.stderr = console.stderr, True
+    try:
+        yield
+    finally:
+        console.stderr = before
 
 
 def _restore_known(folder: RunFolder, state: State, images: Images) -> Restored | None:

@@ -40,7 +40,7 @@ EPOCHS = {FINE_TUNED: (3, 8, 4, 4), FROM_SCRATCH: (10, 30, 10, 10)}
 # The most that the features of all images, or a candidate that climbs to the largest
 # size, may take of the time: of all workers for what is trained. From scratch, what is
 # found at smaller sizes by then is of use as well.
-MOST_OF_TIME = {FEATURES: 0.25, FINE_TUNED: 1 / 3, FROM_SCRATCH: 0.6}
+MOST_OF_TIME = {FEATURES: 0.25, FINE_TUNED: 1 / 3, FROM_SCRATCH: 0.5}
 
 # The largest sizes if there is no time to go by.
 DETERMINED = {FEATURES: 128, FINE_TUNED: 64, FROM_SCRATCH: 64}

@@ -17,8 +17,12 @@ from sklearn_iis.command._run import RunFolder
 from tests.command.conftest import make_arguments, write_shapes
 
 
-def forbid_searching(monkeypatch):
-    monkeypatch.setattr(ChoiceSearchCV, "fit", lambda *args: pytest.fail("searches"))
+def give_up(*args):
+    raise TimeoutError
+
+
+def forbid(*args):
+    pytest.fail("searches")
 
 
 def test_what_a_run_leaves(finished):
@@ -53,7 +57,7 @@ def test_the_table_has_all_candidates(finished):
 
 def test_a_run_that_has_ended_is_not_run_again(finished, shapes, monkeypatch):
     out, line = finished
-    forbid_searching(monkeypatch)
+    monkeypatch.setattr(ChoiceSearchCV, "fit", forbid)
     assert fit(make_arguments(shapes, n_jobs=2), out) == line
     assert resume(out, {"n_jobs": 2}) == line
 
@@ -104,17 +108,18 @@ def test_pretrained_weights_are_said_to_be_missing(shapes, tmp_path, monkeypatch
     assert _fit._choose_ways(["from-scratch"]) == ("from-scratch",)
 
 
-def test_only_the_last_fit_if_the_time_is_up(run, shapes, monkeypatch):
-    """It gives the same model, from what the storage has."""
-    expected = load(run).predict_proba(read_table(run / "images.csv").paths)
+@pytest.mark.parametrize(("seconds", "search"), [(650.0, forbid), (400.0, give_up)])
+def test_what_is_known_is_enough(run, shapes, monkeypatch, seconds, search):
+    """Only the last fit is left if the time is up, or too short to look it up."""
+    paths = read_table(run / "images.csv").paths
+    expected = load(run).predict_proba(paths)
     state = RunFolder(run).expect()
-    state.seconds, state.result = 650.0, None
+    state.seconds, state.result = seconds, None
     RunFolder(run).write(state)
-    forbid_searching(monkeypatch)
+    monkeypatch.setattr(ChoiceSearchCV, "fit", search)
     fit(make_arguments(shapes), run, quiet=True)
-    found = load(run).predict_proba(read_table(run / "images.csv").paths)
-    np.testing.assert_array_equal(found, expected)
-    assert RunFolder(run).expect().seconds > 650
+    np.testing.assert_array_equal(load(run).predict_proba(paths), expected)
+    assert RunFolder(run).expect().seconds > seconds
 
 
 def test_an_interrupt_says_how_to_go_on(shapes, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from sklearn_iis.command._predict import load
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(900)  # on a busy machine
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked")
 def test_the_same_result_after_five_kills(shapes, tmp_path):
     """As if nothing had happened: candidates, scores, and each probability."""
