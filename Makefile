@@ -13,7 +13,7 @@ SOME_TESTS := tests/space tests/choice tests/images tests/test_resize.py tests/t
 # One thread a test process: two processes with all threads each oversubscribe the processor.
 TEST_WORKERS ?= 2
 
-.PHONY: demo test some-tests lint fanova engines clean
+.PHONY: demo test some-tests lint docs fanova engines clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/plot_demo.py
@@ -28,6 +28,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The scripts of the gallery run, each on one thread, so that they show the same everywhere.
+docs: $(INSTALLED)
+	rm -rf doc/generated
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m sphinx -W --keep-going doc doc/_build/html
+	$(BIN)/python doc/check_links.py doc/_build/html
 
 # The reference implementation of functional ANOVA, for the tests that compare with it. Its build
 # needs SWIG 4.0 on the PATH, and a C++ compiler; where pip isolates the build, SWIG is not found,
@@ -50,5 +56,6 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 
 # All that the commands above have made.
 clean:
+	rm -rf doc/_build doc/auto_examples doc/generated
 	rm -rf .venv .venv-* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,6 @@ pixels.
 
 import matplotlib.pyplot as plt
 import numpy as np
-from rich import print
 from scipy.stats import loguniform
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -56,16 +55,13 @@ class DifferentialEvolution(Sampler):
 
 # %%
 # It is used like those that come with the package; `search_params` are further
-# arguments of the class.
+# arguments of the class. Images are normalised, so that distances do not depend on the
+# size.
 
 digits = load_digits()
+flatten = FunctionTransformer(lambda images: images.reshape(len(images), -1))
 search = IISSearchCV(
-    make_pipeline(
-        ImageResizer(),
-        FunctionTransformer(lambda images: images.reshape(len(images), -1)),
-        Normalizer(),  # so that distances do not depend on the size
-        SVC(),
-    ),
+    make_pipeline(ImageResizer(), flatten, Normalizer(), SVC()),
     {"svc__C": loguniform(1e-2, 1e4), "svc__gamma": loguniform(1e-4, 1e2)},
     sizes=(4, 8),
     n_iter=(40, 20),
@@ -84,21 +80,14 @@ print(f"Validation accuracy: {search.best_score_:.3f}, test accuracy: {accuracy:
 # good ones.
 
 results = search.cv_results_
-figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for size, marker in zip(search.sizes_, "os", strict=True):
     rows = results["size"] == size
-    points = axes.scatter(
-        results["param_svc__C"][rows].astype(float),
-        results["param_svc__gamma"][rows].astype(float),
-        c=results["mean_test_score"][rows],
-        vmin=0,
-        vmax=1,
-        marker=marker,
-        edgecolor="black",
-        label=f"{size} px",
-    )
-axes.set(xscale="log", yscale="log", xlabel="C", ylabel="gamma")
-axes.legend()
+    C, gamma = (results[f"param_svc__{name}"][rows] for name in ("C", "gamma"))
+    scores = results["mean_test_score"][rows]
+    points = ax.scatter(C, gamma, c=scores, vmin=0, marker=marker, label=f"{size} px")
+ax.set(xscale="log", yscale="log", xlabel="C", ylabel="gamma")
+ax.legend()
 figure.colorbar(points, label="validation accuracy")
 figure.savefig("own_search.png", dpi=120)
 print("The figure is in own_search.png")

@@ -34,11 +34,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 # the number of features, nor that of the samples of a training split.
 
 pipe = Pipeline(
-    [
-        ("scale", StandardScaler()),
-        ("pca", PCA(random_state=0)),
-        ("svc", SVC()),
-    ]
+    [("scale", StandardScaler()), ("pca", PCA(random_state=0)), ("svc", SVC())]
 )
 space = {"svc__C": loguniform(1e-2, 1e4), "svc__gamma": loguniform(1e-6, 10)}
 search = IISSearchCV(
@@ -79,19 +75,15 @@ print(f"Test accuracy: {search.score(X_test, y_test):.3f}")
 # %%
 # How much is saved depends on how much the cost of a fit does on the number of
 # components. For a support vector machine and for gradient boosting, on four data sets,
-# it was measured in `doc/tabular.md`, along with what the same number of candidates
-# finds with all components.
+# it was measured in :doc:`tabular </tabular>`, along with what the same number of
+# candidates finds with all components.
 
-figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for size, marker in zip(search.sizes_, "osD", strict=True):
     rows = results["size"] == size
-    axes.scatter(
-        results["param_svc__gamma"][rows].astype(float),
-        results["mean_test_score"][rows],
-        marker=marker,
-        label=f"{size} components",
-    )
-axes.set(xscale="log", xlabel="gamma", ylabel="validation accuracy")
-axes.legend()
-figure.savefig("tabular.png", dpi=120)
-print("The figure is in tabular.png")
+    gammas = results["param_svc__gamma"][rows].astype(float)
+    scores = results["mean_test_score"][rows]
+    ax.scatter(gammas, scores, marker=marker, label=f"{size} components")
+ax.set(xscale="log", xlabel="gamma", ylabel="validation accuracy")
+ax.legend()
+plt.show()

@@ -91,7 +91,7 @@ class ImageResizer(  # type: ignore[call-arg]  # scikit-learn has no types
     n_features_in_ : int
         Number of features, if `X` is a 2-D array.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if `X` is a data frame.
 
     Notes

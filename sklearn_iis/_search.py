@@ -397,7 +397,7 @@ class IISSearchCV(BaseSearchCV):
     n_features_in_ : int
         Number of features, if the best estimator knows it.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features, if the best estimator knows them.
 
     Raises

@@ -615,9 +615,9 @@ def test_committed_tables_are_those_of_the_results(name, tmp_path):
     assert (tmp_path / "tables.md").read_text() == text
 
 
-def test_tables_of_the_readme_are_those_of_the_results():
-    readme = (command.PAGE.parents[1] / "README.md").read_text()
-    section = readme.split("### The same number of candidates")[1].split("### ")[0]
+def test_tables_of_the_evidence_are_those_of_the_results():
+    page = command.PAGE.with_name("evidence.md").read_text()
+    section = page.split("## The same number of candidates")[1].split("## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     tables = (command.RESULTS / "flowers12" / "tables.md").read_text().splitlines()
     assert len(rows) == 18

@@ -337,14 +337,17 @@ class ChoiceSearchCV(BaseSearchCV):
                     "evaluated: allow for more"
                 )
             )
-        results = [turn.search.cv_results_ for turn in found.values()]
+        self._join({name: turn.search for name, turn in found.items()})
+
+    def _join(self, found):
+        """Set the results of all searches that have some, and the best one."""
+        results = [search.cv_results_ for search in found.values()]
         counts = [len(table["params"]) for table in results]
         names = np.repeat(np.array(list(found), dtype=object), counts)
         self.cv_results_ = join_results(results, {"search": names})
-        self.multimetric_ = next(iter(found.values())).search.multimetric_
+        self.multimetric_ = next(iter(found.values())).multimetric_
         if self.refit or not self.multimetric_:
-            best = max(found.values(), key=lambda turn: turn.search.best_score_)
-            self.best_search_ = best.name
+            self.best_search_ = max(found, key=lambda name: found[name].best_score_)
 
     def _finish(self, turns):
         """Fit the best candidate of all, and set what is told of it."""

@@ -292,7 +292,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
         Number of features seen in `fit`. Defined only if X was two-dimensional.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features seen in `fit`. Defined only if X has feature names that are
         all strings.
 

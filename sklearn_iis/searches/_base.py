@@ -744,8 +744,7 @@ def setting_results(
         is_late = True
     finally:
         if rows := scheduler.complete_rows:
-            _set_results(search, stage, rows)
-            _split_results(search, stage, rows)
+            set_results(search, stage, rows)
     if not rows and is_late:
         raise NothingFinishedError("the time was up before a candidate was evaluated")
     if not rows:
@@ -758,8 +757,12 @@ def setting_results(
         raise ValueError(f"{type(search).__name__} evaluated no candidate{hint}")
 
 
-def _split_results(search, stage, rows):
-    """Give a search that crosses stages a copy of itself for each, with its results."""
+def set_results(search: BaseSearchCV, stage: Stage, rows: Sequence[Row]) -> None:
+    """Give a search the results of rows that are complete.
+
+    One that crosses stages gets a copy of itself for each, with its results.
+    """
+    _set_results(search, stage, rows)
     if not getattr(search, "crosses_stages", False):
         return
     search._of_stages = []

@@ -32,12 +32,13 @@ BEGINNINGS = {"x0", "sigma0", "source_trials", "use_separable_cma"}
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageCMAESSearchCV(OptunaSearch):
-    """Search by covariance matrix adaptation, CMA-ES [1]_: Optuna's `CmaEsSampler`.
+    """Search by covariance matrix adaptation, CMA-ES: Optuna's `CmaEsSampler`.
 
     The first candidates are drawn at random. Around the best of them begins a normal
-    distribution over the codes, with a deviation of a tenth of each range, that follows
-    the better half of each generation: `4 + 3 log(n_dimensions)` candidates, rounded
-    down. It suits numbers whose effects depend on each other. Do not use it
+    distribution over the codes [1]_, with a deviation of a tenth of each range,
+    that follows the better half of each generation: `4 + 3 log(n_dimensions)`
+    candidates, rounded down. It suits numbers whose effects depend on each other.
+    Do not use it
 
     - where an evaluation takes minutes: Bayesian search needs fewer of them, and TPE
       does with six numbers;

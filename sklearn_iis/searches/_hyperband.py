@@ -28,13 +28,13 @@ class Rung(NamedTuple):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageHyperbandSearchCV(Search):
-    """Random search that gives most resources to the best candidates: Hyperband [1]_.
+    """Random search that gives most resources to the best candidates: Hyperband.
 
     A bracket of successive halving evaluates many candidates with few resources, the
     best `1 / factor` of them with `factor` times as many, and so on until
-    `max_resources`. Hyperband runs several brackets, the first of which starts with
-    the most candidates and the fewest resources, while the last one is random search.
-    The brackets share the budget equally.
+    `max_resources`. Hyperband [1]_ runs several brackets, the first of which starts
+    with the most candidates and the fewest resources, while the last one is random
+    search. The brackets share the budget equally.
 
     A candidate that failed is not promoted. A promoted one goes on with its training,
     if this is known to give what training from the start gives: epochs of

@@ -39,12 +39,12 @@ class RandomSampler(Sampler):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageLadderSearchCV(CrossingSearch):
-    """Successive halving over image sizes, without barriers: ASHA [1]_.
+    """Successive halving over image sizes, without barriers: ASHA.
 
     Whenever a worker is free, the best candidate that is among the best `1 / factor` of
-    its stage is promoted to the next one, from the last stage down; if there is none, a
-    new candidate begins in the first stage. So larger sizes are reached early, and one
-    round follows another as long as there is a budget.
+    its stage is promoted to the next one [1]_, from the last stage down; if there
+    is none, a new candidate begins in the first stage. So larger sizes are reached
+    early, and one round follows another as long as there is a budget.
 
     Sizes are watched while the search goes on, by the candidates that were evaluated at
     two of them, once there are 10. If their ranks contradict each other (Kendall's tau

@@ -20,11 +20,11 @@ DECAY = 0.9
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageReinforceSearchCV(StreamedSearch):
-    r"""Search by a policy that learns from its candidates' scores: REINFORCE [1]_.
+    r"""Search by a policy that learns from its candidates' scores: REINFORCE.
 
     The policy draws a candidate choice by choice, each from probabilities of its own, a
-    softmax of logits. Of the scores it learns which choices to make more often: with
-    each score the logits :math:`\theta` of the candidate's choices change by
+    softmax of logits. Of the scores it learns which choices to make more often [1]_:
+    with each score the logits :math:`\theta` of the candidate's choices change by
 
     .. math:: \alpha \frac{R - b}{s} \nabla_\theta \log \pi_\theta(\text{candidate})
 
@@ -49,8 +49,10 @@ class StageReinforceSearchCV(StreamedSearch):
 
     Parameters
     ----------
-    estimator, space, n_iter, initial_candidates, scoring, n_jobs, refit, cv, verbose, \
-    pre_dispatch, random_state, error_score, return_train_score
+    estimator, space, scoring, n_jobs, refit, cv, verbose, pre_dispatch, random_state
+        See :class:`Search`.
+
+    n_iter, initial_candidates, error_score, return_train_score
         See :class:`Search`. The policy learns from initial candidates as if it had
         drawn them. A failed candidate counts as the worst one so far.
 

@@ -39,10 +39,11 @@ MAX_LEAVES = 2**12
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageSMACSearchCV(Search):
-    """Bayesian search by SMAC3's facade for hyperparameter optimization [1]_.
+    """Bayesian search by SMAC3's facade for hyperparameter optimization.
 
-    A random forest predicts the scores, and candidates of high expected improvement are
-    evaluated. Layers beyond its depth are no part of a candidate, and of no influence.
+    A random forest predicts the scores [1]_, and candidates of high expected
+    improvement are evaluated. Layers beyond its depth are no part of a candidate,
+    and of no influence.
 
     Parameters
     ----------

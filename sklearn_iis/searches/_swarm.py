@@ -23,12 +23,12 @@ MAX_STEP = 0.5
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageSwarmSearchCV(StreamedSearch):
-    """Particle swarm search [1]_, with constricted velocities [2]_.
+    """Particle swarm search, with constricted velocities.
 
-    Each particle is a candidate that moves on. Its velocity is `inertia` times the one
-    before, plus a pull to the best place that it has been at itself, and one to the
+    Each particle is a candidate that moves on [1]_. Its velocity is `inertia` times the
+    one before, plus a pull to the best place that it has been at itself, and one to the
     best place of all particles. Both are `attraction` times the distance times a random
-    number between 0 and 1 per dimension. A particle stops at the bounds.
+    number between 0 and 1 per dimension [2]_. A particle stops at the bounds.
 
     Do not use it
 

@@ -54,10 +54,11 @@ class OptunaSearch(StreamedSearch):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageTPESearchCV(OptunaSearch):
-    """Search by tree-structured Parzen estimators: Optuna's `TPESampler` [1]_.
+    """Search by tree-structured Parzen estimators: Optuna's `TPESampler`.
 
-    Hyperparameters that do not exist for a candidate, such as layers beyond its depth,
-    are not suggested for it, and not modelled.
+    It proposes what is likely among the good candidates and unlikely among the others
+    [1]_. Hyperparameters that do not exist for a candidate, such as layers beyond its
+    depth, are not suggested for it, and not modelled.
     Failed candidates rank behind all that have a score; Optuna alone would ignore them.
 
     Parameters

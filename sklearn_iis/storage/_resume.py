@@ -12,6 +12,7 @@ from optuna.study import StudyDirection
 
 from sklearn_iis._files import make_private_directory
 from sklearn_iis._optuna import optuna_errors_only
+from sklearn_iis.execution._record import Record
 from sklearn_iis.execution._text import printable
 from sklearn_iis.space import Candidate, SearchSpace, as_key, distinct
 from sklearn_iis.storage._fingerprint import (
@@ -22,6 +23,7 @@ from sklearn_iis.storage._fingerprint import (
 )
 from sklearn_iis.storage._open import SharedStorage
 from sklearn_iis.storage._recorder import (
+    EVALUATION,
     OWNER,
     StageRecorders,
     StudyRecorder,
@@ -232,6 +234,25 @@ class SearchStudies:
                 return attributes[RANDOM_STATE]
             storage.set_study_user_attr(study_id, RANDOM_STATE, random_state)
         return random_state
+
+    def read_stage(self, stage: int) -> list[tuple[Candidate, str, Record]]:
+        """Return what was evaluated in a stage: candidate, key of the task, record.
+
+        Raises
+        ------
+        StorageError
+            If the storage cannot be read.
+        """
+        study_id, name = self._find_study(stage), self._study_name(stage)
+        if study_id is None:
+            return []
+        selected, _ = select_records(
+            read_trials(self.storage, study_id, name), self.call
+        )
+        return [
+            (read_codes(trial), trial.user_attrs[EVALUATION]["key"], record)
+            for trial, record in selected
+        ]
 
     def _study_name(self, stage: int) -> str:
         return f"{self.name}: stage {stage}{self.suffix}"

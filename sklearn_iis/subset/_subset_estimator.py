@@ -83,7 +83,7 @@ class SubsetEstimator(MetaEstimatorMixin, BaseEstimator):
     n_features_in_ : int
         Number of features, if the estimator knows it.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features, if the estimator knows them.
 
     Raises

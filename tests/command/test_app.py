@@ -1,0 +1,132 @@
+"""The command line: options, exit codes, what is written where."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sklearn_iis.command import _errors
+from sklearn_iis.command._app import app, parse_time, parse_ways
+
+COMMANDS = ("fit", "resume", "predict", "report", "importance", "export")
+RUNNER = CliRunner()
+
+
+def invoke(*arguments):
+    return RUNNER.invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("10m", 600), ("1h", 3600), ("1.5h", 5400)],
+)
+def test_times(text, seconds):
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1d", "m", "1h30m", "nan"])
+def test_no_times(text):
+    with pytest.raises(typer.BadParameter, match="is no time above 0"):
+        parse_time(text)
+
+
+def test_ways_are_in_an_order_of_their_own():
+    assert parse_ways("from-scratch, features") == ["features", "from-scratch"]
+    with pytest.raises(typer.BadParameter, match="'scratch' is none of features,"):
+        parse_ways("scratch")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_tells_the_exit_codes(command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.replace("│", " ").split())
+    assert "Exit codes: 0 done; 1 an error" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit",),
+        ("fit", "images", "--time", "soon"),
+        ("fit", "images", "--ways", "magic"),
+        ("fit", "images", "--candidates", "0"),
+        ("predict", "out"),
+        ("predict", "out", "a.png", "--format", "xml"),
+        ("brew",),
+    ],
+)
+def test_wrong_usage(arguments):
+    assert invoke(*arguments).exit_code == _errors.USAGE
+
+
+def test_an_error_is_a_line(tmp_path):
+    result = invoke("fit", tmp_path / "nothing", "--out", tmp_path / "out")
+    assert result.exit_code == _errors.FAILED
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: there is no folder or file")
+    traceback = invoke(
+        "fit", tmp_path / "nothing", "--out", tmp_path / "out", "--traceback"
+    )
+    assert traceback.stderr.startswith("Traceback")
+
+
+def test_fit_and_what_follows(shapes, tmp_path):
+    """From images to predictions and a report, quietly."""
+    out = tmp_path / "out"
+    fit = ["fit", shapes, "--out", out, "--quiet", "--candidates", 2, "--n-jobs", 1]
+    fit += ["--ways", "from-scratch", "--max-size", 8, "--max-epochs", 1]
+    fit += ["--device", "cpu", "--time", "1h"]
+    done = invoke(*fit)
+    assert (done.exit_code, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("test accuracy ")
+    assert invoke("resume", out).stdout == done.stdout
+
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    rows = tmp_path / "rows.csv"
+    some = invoke("predict", out, shapes / "class 0", bad, "--out", rows)
+    assert (some.exit_code, some.stdout) == (_errors.SOME_LEFT_OUT, "")
+    assert some.stderr.startswith(f"left out: '{bad}'")
+    assert len(rows.read_text().splitlines()) == 21
+    top = invoke("predict", out, shapes / "class 0" / "*.png", "--top", 1)
+    assert top.exit_code == 0
+    assert top.stdout.splitlines()[0] == "path,label,p"
+
+    (out / "report.html").unlink()
+    assert invoke("report", out).stdout == f"{out / 'report.html'}\n"
+    assert (out / "report.html").exists()
+    few = invoke("importance", out)
+    assert few.exit_code == _errors.FAILED
+    assert few.stderr.splitlines()[-1].startswith("error: no search has enough")
+
+    other = invoke(*fit, "--seed", 1)
+    assert other.exit_code == _errors.FAILED
+    assert "differs in seed=1 (was 0)" in other.stderr
+
+
+def run_python(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, **environment
+    )
+
+
+def test_the_module_is_the_command():
+    done = run_python("-m", "sklearn_iis", "--help")
+    assert done.returncode == 0
+    assert "Usage: sklearn-iis" in done.stdout
+    assert "\x1b" not in done.stdout  # no colours, as there is no terminal
+
+
+def test_without_typer():
+    """A line says what to install."""
+    code = "import sys; sys.modules['typer'] = None; import sklearn_iis.command as c; "
+    done = run_python("-c", code + "c.main()")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: this command needs typer: pip install 'sklearn-iis[cli]'\n"
+    )
