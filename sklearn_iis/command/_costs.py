@@ -56,6 +56,12 @@ class Costs:
         """Return the seconds of the features of an image."""
         return self.reading + self.features * size**2
 
+    def predict(self, size: int, *, pretrained: bool) -> float:
+        """Return the seconds of the prediction for an image."""
+        if pretrained:
+            return self.compute_features(size)
+        return self.reading + LARGER * self.training * size**2 / TRAINING
+
     def fine_tune(self, sizes: tuple[int, ...], epochs: tuple[int, ...]) -> float:
         """Return the seconds that fine-tuning on an image takes, at all sizes."""
         return TRAINING * sum(

@@ -166,13 +166,8 @@ def _begin(
 ) -> State:
     """Divide the images and plan the searches; write both down."""
     names = _choose_ways(arguments.ways)
-    images, errors = leave_out_unreadable(listed)
-    for error in errors.values():
-        say(f"left out: {error}")
-    images = hold_out_test(images, arguments.seed)
-    text = to_table(images).to_csv(index=False)
-    replace_file(folder.images, text.encode(errors="surrogateescape"))
-    fitted = images.select(images.is_fitted_on)
+    images = _divide(arguments, folder, listed)
+    fitted, n_test = images.select(images.is_fitted_on), np.sum(images.parts == TEST)
     costs = None
     if arguments.candidates is None:
         pretrained = not {*names}.isdisjoint(PRETRAINED_WAYS)
@@ -187,14 +182,30 @@ def _begin(
         n_trained=count_trained(arguments.n_jobs, arguments.device),
     )
     if not quiet:
-        n_test = np.count_nonzero(images.parts == TEST)
         say(
             f"{len(images)} images of {len(images.classes)} classes, {n_test} of them "
             f"to test on; {'; '.join(map(str, ways))}"
         )
     state = State(asdict(arguments), listed.digest(), [way.to_json() for way in ways])
+    if costs is not None:
+        seconds = [
+            costs.predict(way.sizes[-1], pretrained=way.name in PRETRAINED_WAYS)
+            for way in ways
+        ]
+        state.testing = float(n_test * max(seconds))
     folder.write(state)
     return state
+
+
+def _divide(arguments: Arguments, folder: RunFolder, listed: Images) -> Images:
+    """Return the images that can be read, with their parts; write these down."""
+    images, errors = leave_out_unreadable(listed)
+    for error in errors.values():
+        say(f"left out: {error}")
+    images = hold_out_test(images, arguments.seed)
+    text = to_table(images).to_csv(index=False)
+    replace_file(folder.images, text.encode(errors="surrogateescape"))
+    return images
 
 
 def _choose_ways(names: list[str] | None) -> tuple[str, ...]:
@@ -213,7 +224,7 @@ def _choose_ways(names: list[str] | None) -> tuple[str, ...]:
 def _go_on(folder: RunFolder, state: State, begin: float, *, quiet: bool) -> None:
     """Search until the time is up, and write what has come out."""
     images, total = read_table(folder.images), state.arguments["seconds"]
-    left = SEARCHING * total - state.seconds
+    left = SEARCHING * total - state.testing - state.seconds
     known = _restore_known(folder, state, images) if state.seconds else None
     with folder.counting_time(state, begin):
         if known is not None and left < _estimate_end(known, total):

@@ -21,6 +21,10 @@ PRETRAINED_WAYS = (FEATURES, FINE_TUNED)
 # Of a classifier of features, which has one hyperparameter.
 N_CLASSIFIERS = 30
 
+# Around the best value at 64 px (sklearn_iis/space/_default.py): if there is time for
+# few candidates, the first one is no draw.
+FIRST_CLASSIFIER = {"classifier__C": 0.01}
+
 # Sizes that are tried as the largest one, in pixels, the best one first. Features and
 # fine-tuning are better at those of ImageNet, also if images are enlarged for it: those
 # of 32 px had a test error of .388 at 64 px and .264 at 128 px (doc/pretrained.md).
@@ -225,7 +229,7 @@ def make_search(way: Way, *, device: str, seed: int) -> IISSearchCV:
             ("scale", StandardScaler()),
             ("classifier", LogisticRegression(max_iter=1000)),
         ]
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {"initial_candidates": [FIRST_CLASSIFIER]}
     else:
         module = {"module": "efficientnet-lite0"}
         own = module if way.name == FINE_TUNED else {"pooling": "average"}

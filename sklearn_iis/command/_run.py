@@ -39,6 +39,9 @@ class State:
     ways : list of dict
         The plan.
 
+    testing : float, default=0.0
+        The seconds that the test images are estimated to take at last.
+
     seconds : float, default=0.0
         How long the run has worked, in all calls.
 
@@ -49,6 +52,7 @@ class State:
     arguments: dict[str, Any]
     data: str
     ways: list[dict[str, Any]]
+    testing: float = 0.0
     seconds: float = 0.0
     result: dict[str, Any] | None = None
     version: int = VERSION

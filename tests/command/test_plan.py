@@ -144,4 +144,6 @@ def test_costs_add_up():
     costs = Costs(reading=1.0, features=0.5, training=2.0)
     assert costs.compute_features(4) == 1 + 0.5 * 16
     assert costs.fine_tune((2, 4), (3, 1)) == 3 * (3 * (1 + 0.5 * 4) + (1 + 0.5 * 16))
+    assert costs.predict(4, pretrained=True) == costs.compute_features(4)
+    assert costs.predict(4, pretrained=False) == 1 + 1.5 * 2 * 16 / 3
     assert costs.train((2, 4), (3, 1)) == 2 + 1.5 * 2 * (3 * 4 + 16)
