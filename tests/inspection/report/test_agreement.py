@@ -95,14 +95,18 @@ def test_the_page_compares_the_sizes_of_a_ladder(tmp_path):
     """Each score is larger by 0.001 times the difference of the sizes."""
     search = make_search(sizes=(1, 3, 8), search="ladder", n_iter=(18, 6, 2))
     search.stages_[1].verdict_ = "left out: <why>"
+    results = search.cv_results_
+    results["mean_fit_time"] = np.array([2, 6, 9])[results["stage"]]
+    results["mean_score_time"] = np.zeros(len(results["stage"]))
     page, rows = get_table(search, tmp_path)
     assert HEADING in page.get_headings()
-    for row, n, gain in zip(rows, (6, 2), ("0.0020", "0.0050"), strict=True):
+    expected = ((6, "0.0020", "3.0"), (2, "0.0050", "1.5"))
+    for row, (n, gain, cost) in zip(rows, expected, strict=True):
         assert row["Candidates"] == f"{n}"
         assert row["Kendall's tau"] == "1.00"
         assert row[GAIN] == gain
         assert row["Standard error"] == "0.0000"
-        assert float(row["Cost ratio"]) > 0
+        assert row["Cost ratio"] == cost
     assert [row["Sizes"] for row in rows] == [
         "1 \N{RIGHTWARDS ARROW} 3",
         "3 \N{RIGHTWARDS ARROW} 8",
