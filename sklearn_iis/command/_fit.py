@@ -276,12 +276,21 @@ def _estimate_end(known: Restored, total: float) -> float:
 def _search(
     choice: ChoiceSearchCV, images: Images, known: Restored | None
 ) -> ChoiceSearchCV:
-    """Search; return what is best, in this call or in earlier ones."""
+    """Search; return what is best, in this call or in earlier ones.
+
+    Raises
+    ------
+    CommandError
+        If that is nothing.
+    """
     try:
         choice.fit(*_get_data(images))
     except TimeoutError:
         if known is None:
-            raise
+            raise CommandError(
+                "the time was up before a candidate was evaluated: allow for more, by "
+                "`sklearn-iis resume --time`"
+            ) from None
         return known.fit_best()
     # In little time not all is looked up that is known.
     if known is not None and known.choice.best_score_ > choice.best_score_:

@@ -149,6 +149,13 @@ def test_what_is_known_is_enough(run, shapes, monkeypatch, seconds, search):
     assert RunFolder(run).expect().seconds > seconds
 
 
+def test_too_little_time(shapes, tmp_path, monkeypatch):
+    """The options of the command are named, not the parameters of the search."""
+    monkeypatch.setattr(ChoiceSearchCV, "fit", give_up)
+    with pytest.raises(CommandError, match=r"the time was up .* resume --time"):
+        fit(make_arguments(shapes), tmp_path / "out", quiet=True)
+
+
 def test_an_interrupt_says_how_to_go_on(shapes, tmp_path, monkeypatch):
     def interrupt(*args, **params):
         raise KeyboardInterrupt
