@@ -1,8 +1,6 @@
 """The subcommands and their options."""
 
 import re
-import sys
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -215,14 +213,10 @@ def predict(
     Files that cannot be read are listed and left out; the exit code is 3 then.
     """
     with reporting_errors(shows_traceback=traceback):
+        from sklearn_iis.command._predict import opened
         from sklearn_iis.command._predict import predict as run
 
-        target: Any = (
-            nullcontext(sys.stdout)
-            if file is None
-            else file.open("w", encoding="utf-8", newline="")
-        )
-        with target as stream:
+        with opened(file) as stream:
             code = run(out, images, stream, layout=layout.value, top=top, device=device)
         raise SystemExit(code)
 

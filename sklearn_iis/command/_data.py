@@ -1,5 +1,6 @@
 """The images of a folder or a table: their paths, labels and parts."""
 
+import csv
 import hashlib
 import os
 import re
@@ -13,6 +14,7 @@ import pandas as pd
 from PIL import Image
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
+from sklearn_iis._files import replace_file
 from sklearn_iis.command._errors import CommandError
 from sklearn_iis.datasets import load_image_folder
 from sklearn_iis.images._formats import list_openers
@@ -122,8 +124,17 @@ def _list_folder(folder: Path) -> Images:
         if entry.is_dir() and not entry.name.startswith(".")
     ]
     found = {name: PARTS[name.lower()] for name in names if name.lower() in PARTS}
-    if not names or len(found) < len(names):
-        found = {"": TRAIN}
+    if len(found) < len(names):
+        # A class may be called like a part, but parts hold folders.
+        parts = [n for n in found if any(e.is_dir() for e in (folder / n).iterdir())]
+        if parts:
+            others = sorted({*names} - {*found})
+            raise CommandError(
+                f"{str(folder)!r} has the parts {parts}, and beside them {others}: "
+                "move these elsewhere, or into a part"
+            )
+        found = {}
+    found = found or {"": TRAIN}
     rows: list[tuple[str, str, str]] = []
     for name, part in found.items():
         loaded = load_image_folder(folder / name)
@@ -138,9 +149,14 @@ def _list_folder(folder: Path) -> Images:
 def _list_table(path: Path) -> Images:
     """Return the images of a CSV with the columns path, label and perhaps split."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True
+        )
     except (ValueError, pd.errors.ParserError) as error:
         raise CommandError(f"{str(path)!r} cannot be read as CSV: {error}") from error
+    # Otherwise the first column was taken for the names of rows.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise CommandError(f"{str(path)!r} has more values in a line than columns")
     if missing := {"path", "label"} - set(table.columns):
         raise CommandError(
             f"{str(path)!r} lacks the columns {sorted(missing)}; it has "
@@ -149,7 +165,7 @@ def _list_table(path: Path) -> Images:
     if table.empty:
         raise CommandError(f"{str(path)!r} has no rows")
     splits = table.get("split", pd.Series(["train"] * len(table)))
-    rows = []
+    rows, lines = [], dict[str, int]()
     for line, (name, label, split) in enumerate(
         zip(table["path"], table["label"], splits, strict=True), start=2
     ):
@@ -160,7 +176,13 @@ def _list_table(path: Path) -> Images:
                 f"{str(path)!r}, line {line}: split is {split!r}, and must be one of "
                 f"{', '.join(PARTS)}"
             )
-        rows.append((str(path.parent / name), label, PARTS[split.lower()]))
+        whole = str(path.parent / name)
+        first = lines.setdefault(os.path.normpath(whole), line)
+        if first != line:  # it could be trained on and tested on
+            raise CommandError(
+                f"{str(path)!r}, line {line}: {name!r} is in line {first}, too"
+            )
+        rows.append((whole, label, PARTS[split.lower()]))
     return Images.from_rows(rows)
 
 
@@ -265,15 +287,19 @@ def measure_side(images: Images) -> int:
     return int(np.median(sides))
 
 
-def to_table(images: Images) -> pd.DataFrame:
-    """Return path, label and part of each image."""
+def write_table(images: Images, path: Path) -> None:
+    """Write path, label and part of each image to a CSV."""
     columns = {"path": images.paths, "label": images.labels, "part": images.parts}
-    return pd.DataFrame(columns)
+    # A carriage return in a name is kept in quotes only.
+    text = pd.DataFrame(columns).to_csv(index=False, quoting=csv.QUOTE_ALL)
+    replace_file(path, text.encode(errors="surrogateescape"))
 
 
 def read_table(path: Path) -> Images:
-    """Return what :func:`to_table` has made and was written to a file."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    """Return what :func:`write_table` has written; names may be other than UTF-8."""
+    table = pd.read_csv(
+        path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape"
+    )
     rows = zip(table["path"], table["label"], table["part"], strict=True)
     return Images.from_rows([*rows])
 

@@ -1,18 +1,16 @@
 """The search of a run: begins it, or goes on with it, and writes what it leaves."""
 
-import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rich
 
-from sklearn_iis._files import replace_file
 from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.command._costs import count_trained, has_pretrained, measure_costs
 from sklearn_iis.command._data import (
@@ -24,7 +22,7 @@ from sklearn_iis.command._data import (
     measure_side,
     read_table,
     split_validation,
-    to_table,
+    write_table,
 )
 from sklearn_iis.command._errors import CommandError, say
 from sklearn_iis.command._outputs import write_outputs
@@ -37,7 +35,7 @@ from sklearn_iis.command._plan import (
     plan_ways,
 )
 from sklearn_iis.command._restore import Restored, restore
-from sklearn_iis.command._run import RunFolder, State
+from sklearn_iis.command._run import FREE_TO_CHANGE, RunFolder, State, as_command
 
 # Of the time, that of the searches and of the last fit; the rest is for the report.
 SEARCHING = 0.9
@@ -107,42 +105,55 @@ def fit(arguments: Arguments, out: Path, *, quiet: bool = False) -> str:
     KeyboardInterrupt
         With a message that says how to go on.
     """
+    return _fit(arguments, out, quiet=quiet)
+
+
+def _fit(
+    arguments: Arguments,
+    out: Path,
+    *,
+    quiet: bool,
+    may_differ: Collection[str] = FREE_TO_CHANGE,
+) -> str:
+    """Begin a run, or go on with one whose arguments may differ in some."""
     begin = time.monotonic()
     folder = RunFolder(out)
+    if out.resolve().is_relative_to(arguments.source):
+        raise CommandError(
+            f"{str(out)!r} is within the folder of the images, and would be taken "
+            "for a class: choose another one by --out"
+        )
+    listed = list_images(Path(arguments.source))
     with folder.locked():
-        listed = list_images(Path(arguments.source))
         state = folder.read()
         if state is None:
             state = _begin(arguments, folder, listed, quiet=quiet)
         else:
-            state.check(asdict(arguments), listed.digest(), out)
+            state.check(asdict(arguments), listed.digest(), out, may_differ=may_differ)
+            if arguments.seconds != state.arguments["seconds"]:
+                state.result = None
             state.arguments = asdict(arguments)
+            folder.write(state)
         if state.result is None:
             try:
                 _go_on(folder, state, begin, quiet=quiet)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"interrupted; to go on: sklearn-iis resume {_quote(out)}"
+                    f"interrupted; to go on: {as_command('resume', out)}"
                 ) from None
     return describe_result(state, out)
 
 
 def resume(out: Path, changes: dict[str, Any], *, quiet: bool = False) -> str:
     """Go on with a run; see :func:`fit`. Changes are arguments to replace."""
-    folder = RunFolder(out)
-    state = folder.expect()
-    before = Arguments(**state.arguments)
-    changed = Arguments(**state.arguments | changes)
-    if changed.seconds != before.seconds:
-        if changed.seconds < before.seconds:
-            raise CommandError(
-                f"--time was {before.seconds:g} s, and can be raised only, not be "
-                f"{changed.seconds:g} s"
-            )
-        with folder.locked():
-            state.arguments, state.result = asdict(changed), None
-            folder.write(state)
-    return fit(changed, out, quiet=quiet)
+    before = Arguments(**RunFolder(out).expect().arguments)
+    changed = replace(before, **changes)
+    if changed.seconds < before.seconds:
+        raise CommandError(
+            f"--time was {before.seconds:g} s, and can be raised only, not be "
+            f"{changed.seconds:g} s"
+        )
+    return _fit(changed, out, quiet=quiet, may_differ=[*FREE_TO_CHANGE, "seconds"])
 
 
 def describe_result(state: State, out: Path) -> str:
@@ -152,13 +163,9 @@ def describe_result(state: State, out: Path) -> str:
     low, high = result["interval"]
     return (
         f"test accuracy {result['accuracy']:.3f} (95 % interval {low:.3f} to "
-        f"{high:.3f}, {result['n_test']} images); to predict: sklearn-iis predict "
-        f"{_quote(out)} IMAGES..."
+        f"{high:.3f}, {result['n_test']} images); to predict: "
+        f"{as_command('predict', out)} IMAGES..."
     )
-
-
-def _quote(path: Path) -> str:
-    return shlex.quote(str(path))
 
 
 def _begin(
@@ -202,9 +209,10 @@ def _divide(arguments: Arguments, folder: RunFolder, listed: Images) -> Images:
     images, errors = leave_out_unreadable(listed)
     for error in errors.values():
         say(f"left out: {error}")
+    if gone := sorted({*listed.classes} - {*images.classes}):
+        say(f"warning: no file of the classes {gone} can be read: they are left out")
     images = hold_out_test(images, arguments.seed)
-    text = to_table(images).to_csv(index=False)
-    replace_file(folder.images, text.encode(errors="surrogateescape"))
+    write_table(images, folder.images)
     return images
 
 
@@ -268,12 +276,21 @@ def _estimate_end(known: Restored, total: float) -> float:
 def _search(
     choice: ChoiceSearchCV, images: Images, known: Restored | None
 ) -> ChoiceSearchCV:
-    """Search; return what is best, in this call or in earlier ones."""
+    """Search; return what is best, in this call or in earlier ones.
+
+    Raises
+    ------
+    CommandError
+        If that is nothing.
+    """
     try:
         choice.fit(*_get_data(images))
     except TimeoutError:
         if known is None:
-            raise
+            raise CommandError(
+                "the time was up before a candidate was evaluated: allow for more, by "
+                "`sklearn-iis resume --time`"
+            ) from None
         return known.fit_best()
     # In little time not all is looked up that is known.
     if known is not None and known.choice.best_score_ > choice.best_score_:

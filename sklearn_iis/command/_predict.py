@@ -1,16 +1,20 @@
 """Predictions of a model for image files, as rows of CSV or JSON."""
 
 import csv
+import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from sklearn_iis._files import check_writable, replace_file
 from sklearn_iis.command._data import expand, find_errors
 from sklearn_iis.command._errors import OK, SOME_LEFT_OUT, CommandError, say
-from sklearn_iis.command._run import RunFolder
+from sklearn_iis.command._run import RunFolder, as_command
 
 # So many images are read and predicted at a time.
 AT_ONCE = 256
@@ -65,6 +69,23 @@ def predict(
     return SOME_LEFT_OUT if left_out else OK
 
 
+@contextmanager
+def opened(path: Path | None) -> Iterator[TextIO]:
+    """Open a file that is written at the end, if there is no error; or the output.
+
+    Names of files are written as they are, also if they are no UTF-8.
+    """
+    if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")
+        yield sys.stdout
+        return
+    check_writable(path)
+    text = io.StringIO(newline="")
+    yield text
+    replace_file(path, text.getvalue().encode(errors="surrogateescape"))
+
+
 def load(out: Path, device: str = "auto") -> Any:
     """Return the model of a run, or the one that a folder is.
 
@@ -74,16 +95,19 @@ def load(out: Path, device: str = "auto") -> Any:
         If there is none.
     """
     from sklearn_iis.deploy import load_model
+    from sklearn_iis.deploy._folder import INDEX
 
     folder = RunFolder(out)
     if folder.model.is_dir():
         return load_model(folder.model, device=device)
     if folder.state_file.exists():
         raise CommandError(
-            f"{str(out)!r} has no model yet; to go on: sklearn-iis resume {out}"
+            f"{str(out)!r} has no model yet; to go on: {as_command('resume', out)}"
         )
     if not out.is_dir():
         raise CommandError(f"there is no folder {str(out)!r}")
+    if not (out / INDEX).exists():
+        raise CommandError(f"{str(out)!r} holds neither a run nor a model")
     return load_model(out, device=device)
 
 

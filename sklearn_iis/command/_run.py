@@ -1,9 +1,10 @@
 """The output folder of a run: its files, its state, and who may write to it."""
 
 import json
+import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ VERSION = 1
 
 # What another call may change, as no result depends on it.
 FREE_TO_CHANGE = ("n_jobs", "device")
+
+
+def as_command(name: str, folder: Path) -> str:
+    """Return a command on a folder, as it is typed into a shell."""
+    return f"sklearn-iis {name} {shlex.quote(str(folder))}"
 
 
 @dataclass
@@ -57,20 +63,28 @@ class State:
     result: dict[str, Any] | None = None
     version: int = VERSION
 
-    def check(self, arguments: dict[str, Any], data: str, folder: Path) -> None:
+    def check(
+        self,
+        arguments: dict[str, Any],
+        data: str,
+        folder: Path,
+        *,
+        may_differ: Collection[str] = FREE_TO_CHANGE,
+    ) -> None:
         """Raise an error if a call has other arguments or images, with what differs."""
         differences = [
             f"{name}={arguments.get(name)!r} (was {value!r})"
             for name, value in self.arguments.items()
-            if name not in FREE_TO_CHANGE and arguments.get(name) != value
+            if name not in may_differ and arguments.get(name) != value
         ]
+        advice = f"go on with that by `{as_command('resume', folder)}`"
         if data != self.data:
             differences.append("the images: names, labels, parts or lengths of files")
+            advice = "bring the images back that it began with"
         if differences:
             raise CommandError(
                 f"{str(folder)!r} holds another run, which differs in "
-                f"{', '.join(differences)}; go on with that by `sklearn-iis resume "
-                f"{folder}`, or choose another folder"
+                f"{', '.join(differences)}; {advice}, or choose another folder"
             )
 
 
@@ -136,7 +150,10 @@ class RunFolder:
         CommandError
             If another process writes to it, or it holds something else.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise CommandError(f"{str(self.path)!r} is a file: name a folder") from None
         others = [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]
         if others and not self.state_file.exists() and not self.images.exists():
             raise CommandError(
@@ -176,7 +193,12 @@ class RunFolder:
                 f"{str(self.state_file)!r} was written by another version of "
                 "sklearn-iis: begin anew in another folder"
             )
-        return State(**values)
+        try:
+            return State(**values)
+        except TypeError as error:
+            raise CommandError(
+                f"{str(self.state_file)!r} is damaged: {error}"
+            ) from error
 
     def expect(self) -> State:
         """Return the state of a run that has begun.

@@ -225,8 +225,7 @@ def _tell_search(facts: Facts) -> list[str]:
     search, best = facts.search, facts.best
     if is_choice(search):
         lines.append(
-            f"Searches that shared {format_duration(search.timeout)}; the better half "
-            "went on after each round."
+            "Searches that shared the time; the better half went on after each round."
         )
         rows = describe_searches(search, facts.sources)["rows"]
         columns = ["name", "estimator", "algorithm", "candidates", "size", "seconds"]

@@ -1,7 +1,8 @@
 """Images of folders and tables: paths, labels and parts."""
 
+import os
+
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -16,7 +17,7 @@ from sklearn_iis.command._data import (
     measure_side,
     read_table,
     split_validation,
-    to_table,
+    write_table,
 )
 from sklearn_iis.command._errors import CommandError
 
@@ -60,11 +61,19 @@ def test_a_class_may_be_called_like_a_part(tmp_path):
     assert set(images.parts.tolist()) == {"train"}
 
 
+def test_other_folders_beside_parts(tmp_path):
+    """They are no reason to take the parts for classes."""
+    for name in ("train/cat", "train/dog", "test/cat", "old"):
+        write_image(tmp_path / name / "1.png")
+    with pytest.raises(CommandError, match=r"parts \['test', 'train'\], .* \['old'\]"):
+        list_images(tmp_path)
+
+
 def test_tables(tmp_path):
     """Paths are relative to the file, or absolute; labels are texts."""
     path = tmp_path / "images.csv"
     elsewhere = tmp_path / "elsewhere.png"
-    path.write_text(f"path,label,split\na/1.png,01,train\n{elsewhere},1,Val\n")
+    path.write_text(f"\ufeffpath, label,split\na/1.png, 01,train\n{elsewhere},1,Val\n")
     images = list_images(path)
     assert images.paths.tolist() == [str(tmp_path / "a" / "1.png"), str(elsewhere)]
     assert images.labels.tolist() == ["01", "1"]
@@ -79,6 +88,8 @@ def test_tables(tmp_path):
         ("", "cannot be read as CSV"),
         ("path,label\na.png,\n", "line 2: path or label is empty"),
         ("path,label,split\na.png,x,train\nb.png,x,dev\n", "line 3: split is 'dev'"),
+        ("path,label\na.png,x\nb.png,x\n./a.png,y\n", "line 4: './a.png' is in line 2"),
+        ("path,label\na.png,x,y\n", "has more values in a line than columns"),
     ],
 )
 def test_wrong_tables(tmp_path, text, message):
@@ -166,10 +177,17 @@ def test_validation():
 
 
 def test_the_table_keeps_all(tmp_path):
-    images = Images.from_rows([("a,1.png", "NA", "train"), ("b.png", "01", "test")])
-    to_table(images).to_csv(tmp_path / "images.csv", index=False)
+    """Of any name that a file can have."""
+    rows = [
+        ("a,1.png", "NA", "train"),
+        ("b.png", "01", "test"),
+        ('a "b"\nc\rd\r\n.png', " \r", "train"),
+        (os.fsdecode(b"\xff.png"), "x", "train"),
+    ]
+    write_table(Images.from_rows(rows), tmp_path / "images.csv")
     again = read_table(tmp_path / "images.csv")
-    pd.testing.assert_frame_equal(to_table(again), to_table(images))
+    columns = (again.paths, again.labels, again.parts)
+    assert [*zip(*map(np.ndarray.tolist, columns), strict=True)] == rows
 
 
 def test_digest(tmp_path):

@@ -74,8 +74,27 @@ def test_other_images_are_refused(tmp_path):
     source, out = write_shapes(tmp_path / "images"), tmp_path / "out"
     fit(make_arguments(source), out, quiet=True)
     (source / "class 0" / "more.png").write_bytes(b" ")
-    with pytest.raises(CommandError, match="differs in the images"):
-        resume(out, {})
+    for changes in ({}, {"seconds": 700.0}):
+        with pytest.raises(CommandError, match="differs in the images"):
+            resume(out, changes)
+    (source / "class 0" / "more.png").unlink()
+    state = RunFolder(out).expect()  # as before
+    assert state.arguments["seconds"] == 600
+    assert state.result is not None
+
+
+@pytest.mark.parametrize("out", ["model", "class 0", "."])
+def test_the_folder_of_images_is_left_alone(tmp_path, out):
+    source = write_shapes(tmp_path / "images", n_images=6)
+    with pytest.raises(CommandError, match="is within the folder of the images"):
+        fit(make_arguments(source), source / out)
+    assert not [*source.rglob(".lock")]
+
+
+def test_nothing_is_made_for_a_wrong_source(tmp_path):
+    with pytest.raises(CommandError, match="there is no folder or file"):
+        fit(make_arguments(tmp_path / "typo"), tmp_path / "out")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_time_can_be_raised_only(run, shapes):
@@ -96,6 +115,14 @@ def test_a_bad_file_is_named_and_left_out(tmp_path, capsys):
     fit(make_arguments(source), out, quiet=True)
     assert f"left out: '{bad}' cannot be read" in capsys.readouterr().err
     assert str(bad) not in read_table(out / "images.csv").paths.tolist()
+
+
+def test_a_class_without_readable_files_is_named(tmp_path, capsys):
+    source = write_shapes(tmp_path / "images")
+    (source / "other").mkdir()
+    (source / "other" / "1.png").write_text("no image")
+    fit(make_arguments(source, candidates=1), tmp_path / "out", quiet=True)
+    assert "no file of the classes ['other'] can be read" in capsys.readouterr().err
 
 
 def test_pretrained_weights_are_said_to_be_missing(shapes, tmp_path, monkeypatch):
@@ -120,6 +147,13 @@ def test_what_is_known_is_enough(run, shapes, monkeypatch, seconds, search):
     fit(make_arguments(shapes), run, quiet=True)
     np.testing.assert_array_equal(load(run).predict_proba(paths), expected)
     assert RunFolder(run).expect().seconds > seconds
+
+
+def test_too_little_time(shapes, tmp_path, monkeypatch):
+    """The options of the command are named, not the parameters of the search."""
+    monkeypatch.setattr(ChoiceSearchCV, "fit", give_up)
+    with pytest.raises(CommandError, match=r"the time was up .* resume --time"):
+        fit(make_arguments(shapes), tmp_path / "out", quiet=True)
 
 
 def test_an_interrupt_says_how_to_go_on(shapes, tmp_path, monkeypatch):

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
 
 from sklearn_iis.command._errors import CommandError
-from sklearn_iis.command._predict import load, predict
+from sklearn_iis.command._predict import load, opened, predict
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,33 @@ def test_a_model_by_itself(finished, paths):
     assert run(finished[0] / "model", paths) == run(finished[0], paths)
 
 
-def test_no_model(run_without_model, tmp_path):
+def test_no_model(run_without_model, finished, tmp_path):
     with pytest.raises(CommandError, match="has no model yet; to go on: sklearn-iis"):
         load(run_without_model)
     with pytest.raises(CommandError, match="there is no folder"):
         load(tmp_path / "nothing")
+    with pytest.raises(CommandError, match="holds neither a run nor a model"):
+        load(finished[0].parent)
+
+
+def test_a_file_is_written_if_there_is_no_error(tmp_path):
+    path = tmp_path / "predictions.csv"
+    path.write_text("before")
+    with pytest.raises(ValueError, match="nothing"), opened(path):
+        raise ValueError("nothing")
+    assert path.read_text() == "before"
+    with opened(path) as file:
+        file.write(os.fsdecode(b"\xff\n"))
+    assert path.read_bytes() == b"\xff\n"
+
+
+def test_the_output_takes_any_name(monkeypatch):
+    buffer = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(buffer, "utf-8"))
+    with opened(None) as file:
+        file.write(os.fsdecode(b"\xff"))
+        file.flush()
+    assert buffer.getvalue() == b"\xff"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,9 @@ def test_the_state_is_kept(folder):
     assert folder.expect() == make_state()
 
 
-@pytest.mark.parametrize("text", ["{", '{"version": 99}', "[]"])
+@pytest.mark.parametrize(
+    "text", ["{", '{"version": 99}', "[]", '{"version": 1, "data": ""}']
+)
 def test_a_state_that_cannot_be_read(folder, text):
     folder.path.mkdir()
     folder.state_file.write_text(text)
@@ -38,7 +41,10 @@ def test_a_state_that_cannot_be_read(folder, text):
 def test_another_call_is_told_what_differs(tmp_path):
     state = make_state()
     state.check({"seed": 0, "n_jobs": 2}, "data", tmp_path)
-    with pytest.raises(CommandError, match=r"seed=1 \(was 0\), the images"):
+    state.check({"seed": 1, "n_jobs": 1}, "data", tmp_path, may_differ=["seed"])
+    with pytest.raises(CommandError, match=r"\(was 0\); .*`sklearn-iis resume '/a b'`"):
+        state.check({"seed": 1, "n_jobs": 1}, "data", Path("/a b"))
+    with pytest.raises(CommandError, match=r"seed=1 \(was 0\), the images.*bring"):
         state.check({"seed": 1, "n_jobs": 1}, "other", tmp_path)
 
 
@@ -50,6 +56,12 @@ def test_one_process_at_a_time(folder):
     ):
         pass
     with folder.locked():  # it is free again
+        pass
+
+
+def test_a_file_is_no_folder(folder):
+    folder.path.write_text("")
+    with pytest.raises(CommandError, match="is a file"), folder.locked():
         pass
 
 
