@@ -93,7 +93,7 @@ class FidelityModel:
             self.model = _make_model(self._inputs, self._targets, self.n_stages)
         if self._kernel is not None:
             self.model.load_state_dict(self._kernel)
-        n_last = np.count_nonzero(stages == self.n_stages - 1)
+        n_last = int(np.count_nonzero(stages == self.n_stages - 1))
         if n_last > self._n_last or len(scores) >= GROWTH * self._n_fitted:
             mll = ExactMarginalLogLikelihood(self.model.likelihood, self.model)
             with warnings.catch_warnings(action="ignore"):  # where it stops will do
