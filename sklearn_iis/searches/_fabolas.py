@@ -33,6 +33,9 @@ N_ROUNDS = 5
 CLOSER = 0.4
 WIDTH = 0.2
 
+# How far a score may be below the median of the first ones, in distances of the best.
+WORST = 5.0
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageFabolasSearchCV(CrossingSearch):
@@ -263,6 +266,9 @@ class _Fabolas:
         allowed = [s for s in range(reached + 1) if self._is_affordable(s)]
         if not allowed:
             return None
+        if not self.space.dimensions:
+            self.is_exhausted = True
+            return None
         with threadpool_limits(1):  # the matrices are small
             return self._choose(allowed)
 
@@ -301,9 +307,7 @@ class _Fabolas:
         points = to_columns(self.space, [row.codes for row in rows])
         stages = np.array([row.stage for row in rows]) - self.stages[0]
         scores = np.array([row.score if is_usable(row) else np.nan for row in rows])
-        is_known = np.isfinite(scores)
-        scores[~is_known] = scores[is_known].min()
-        self.model.fit(points, stages, scores)
+        self.model.fit(points, stages, _bound(scores, self.n_first))
         if self.search.is_timed:
             seconds = np.array([_measure(row) for row in rows])
             self.costs.fit(points, stages, seconds)
@@ -358,6 +362,22 @@ class _Fabolas:
                     codes[name] = dimension.rvs(rng)
             varied.append(space.active(codes))
         return [codes for codes in distinct(varied) if space.allows(codes)]
+
+
+def _bound(scores, n_first):
+    """Return scores without the very worst, which would hide all other differences.
+
+    They are at most `WORST` times as far below the median of the first ones as the best
+    is above it. Those that are missing are the worst.
+    """
+    known = scores[np.isfinite(scores)]
+    first = scores[:n_first]
+    first = first[np.isfinite(first)]
+    median = np.median(first if len(first) else known)
+    if known.max() > median:
+        known = known.clip(median - WORST * (known.max() - median))
+    lowest = known.min()
+    return np.where(np.isfinite(scores), scores.clip(lowest), lowest)
 
 
 def _measure(row):

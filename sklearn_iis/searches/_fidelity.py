@@ -20,24 +20,31 @@ with warnings.catch_warnings():
         get_covar_module_with_dim_scaled_prior as make_kernel,
     )
     from botorch.optim.fit import fit_gpytorch_mll_scipy
-    from gpytorch.constraints import GreaterThan
+    from botorch.utils.constraints import LogTransformedInterval
     from gpytorch.kernels import ScaleKernel
     from gpytorch.likelihoods import GaussianLikelihood
     from gpytorch.mlls import ExactMarginalLogLikelihood
     from gpytorch.priors import GammaPrior, LogNormalPrior
 
-# The kernel is fitted anew when there are so many times as many scores.
-GROWTH = 1.2
+# The kernel is fitted anew with each score of the last stage, which is dear anyway, and
+# when there are so many times as many scores.
+GROWTH = 1.1
 
 # Steps of that, from what it was before if there is something.
 MAX_STEPS = 50
 
-# The least noise, as a fraction of the variance of scores. BoTorch's own, 1e-4, hides
-# the differences between good candidates where bad ones are very bad.
-LEAST_NOISE = 1e-6
+# The noise as a fraction of the variance of scores: what it is within, and the mode and
+# the spread (in logarithms) of its prior. BoTorch's own, of at least 1e-4 and around
+# 7e-3 by a spread of 1, hides how good candidates differ where bad ones are very bad.
+NOISE_LIMITS = (1e-8, 10.0)
+LIKELY_NOISE = 1e-3
+NOISE_SPREAD = 3.0
 
-# Variances below are rounding errors.
-LEAST_VARIANCE = 1e-12
+# Scores that deviate by less than this part of them are the same.
+SAME = 1e-12
+
+# A standard deviation of less than this part of that of the noise is a rounding error.
+ROUNDING = 1e-3
 
 
 class FidelityModel:
@@ -58,7 +65,7 @@ class FidelityModel:
         self.n_stages = n_stages
         self.fidelities = (np.arange(n_stages) + 1) / n_stages
         self._kernel: dict[str, torch.Tensor] | None = None
-        self._n_fitted = 0
+        self._n_fitted = self._n_last = 0
 
     def fit(self, points: np.ndarray, stages: np.ndarray, scores: np.ndarray) -> None:
         """Learn scores.
@@ -76,7 +83,9 @@ class FidelityModel:
         """
         self._mean = scores.mean()
         deviation = scores.std()
-        self._scale = deviation if deviation > 0 else 1.0
+        # Equal scores may differ from their mean by its rounding error.
+        is_varied = deviation > SAME * np.abs(scores).max()
+        self._scale = deviation if is_varied else 1.0
         targets = (scores - self._mean) / self._scale
         self._inputs = self._join(points, self.fidelities[stages])
         self._targets = torch.as_tensor(targets)
@@ -84,11 +93,13 @@ class FidelityModel:
             self.model = _make_model(self._inputs, self._targets, self.n_stages)
         if self._kernel is not None:
             self.model.load_state_dict(self._kernel)
-        if len(scores) >= GROWTH * self._n_fitted:
+        n_last = int(np.count_nonzero(stages == self.n_stages - 1))
+        if n_last > self._n_last or len(scores) >= GROWTH * self._n_fitted:
             mll = ExactMarginalLogLikelihood(self.model.likelihood, self.model)
             with warnings.catch_warnings(action="ignore"):  # where it stops will do
                 fit_gpytorch_mll_scipy(mll.train(), options={"maxiter": MAX_STEPS})
-            self._kernel, self._n_fitted = self.model.state_dict(), len(scores)
+            self._kernel = self.model.state_dict()
+            self._n_fitted, self._n_last = len(scores), n_last
         self.model.eval()
 
     def expect(self, points: np.ndarray, stages: np.ndarray) -> None:
@@ -120,7 +131,8 @@ class FidelityModel:
         pairs = self._join(
             np.repeat(points, n_stages, axis=0), np.tile(self.fidelities, n_points)
         )
-        with torch.no_grad():
+        # It tells of what it adds to matrices that are hardly positive definite.
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             found = self.model.posterior(pairs.reshape(n_points, n_stages, -1))
             mean = found.mean[..., 0].numpy()
             covariance = found.distribution.covariance_matrix.numpy()
@@ -167,10 +179,10 @@ def expect_gains(
     gains : ndarray of shape (n_points, n_stages)
         In the units of scores.
     """
-    variances = np.diagonal(covariance, axis1=1, axis2=2).clip(LEAST_VARIANCE)
+    variances = np.diagonal(covariance, axis1=1, axis2=2).clip(0)
     moves = np.abs(covariance[:, :, -1]) / np.sqrt(variances + noise)
     ahead = mean[:, -1:] - best
-    spread = moves.clip(math.sqrt(LEAST_VARIANCE))
+    spread = moves.clip(ROUNDING * math.sqrt(noise))
     ratio = ahead / spread
     gains = spread * (norm.pdf(ratio) + ratio * norm.cdf(ratio))
     gains[:, :-1] -= ahead.clip(0)
@@ -252,9 +264,12 @@ def _make_model(inputs, targets, n_stages):
 
 
 def _make_process(inputs, targets, kernel):
-    """Return a Gaussian process with noise of BoTorch's own prior."""
-    prior = LogNormalPrior(-4.0, 1.0)
-    constraint = GreaterThan(LEAST_NOISE, transform=None, initial_value=prior.mode)
+    """Return a Gaussian process with noise of a wide prior.
+
+    The noise is fitted in logarithms: in steps of its own size it would hardly fall.
+    """
+    prior = LogNormalPrior(math.log(LIKELY_NOISE) + NOISE_SPREAD**2, NOISE_SPREAD)
+    constraint = LogTransformedInterval(*NOISE_LIMITS, initial_value=LIKELY_NOISE)
     return SingleTaskGP(
         inputs,
         targets[:, None],

@@ -11,6 +11,7 @@ from sklearn.exceptions import FitFailedWarning
 
 from sklearn_iis import IISSearchCV, SearchSpace
 from sklearn_iis.searches import get_search
+from sklearn_iis.searches._fabolas import WORST, _bound
 from sklearn_iis.space import as_key
 from sklearn_iis.testing import FormulaClassifier, X, y
 from tests.searches.test_base import ONE_SPLIT
@@ -163,6 +164,26 @@ def test_failures_are_the_worst_and_are_not_promoted():
         search = fit(Failing(), n_iter=(9, 3, 1))
     assert np.isfinite(search.best_score_)
     assert count(search)[-1] > 0
+
+
+@pytest.mark.parametrize("worst", [-1e9, np.nan])
+def test_the_very_worst_scores_are_bounded(worst):
+    """By the best one and the median of the first; others stay as they are."""
+    scores = np.array([0.2, 0.5, worst, 0.6, 0.9, 0.8])
+    expected = [0.2, 0.5, 0.2, 0.6, 0.9, 0.8]
+    if np.isfinite(worst):
+        expected[2] = 0.35 - WORST * (0.9 - 0.35)  # of 0.2 and 0.5
+    np.testing.assert_allclose(_bound(scores, 2), expected)
+
+
+def test_if_the_median_is_the_best_nothing_is_bounded():
+    np.testing.assert_array_equal(_bound(np.array([1.0, 1.0, -7.0]), 3), [1, 1, -7])
+
+
+def test_a_single_candidate_climbs():
+    with pytest.warns(UserWarning, match="no more than 1 different"):
+        search = fit(space={"degree": [3]}, n_iter=(4, 2, 2))
+    assert count(search) == [1, 1, 1]
 
 
 def test_if_all_fail_the_error_is_the_usual_one():

@@ -83,6 +83,42 @@ def test_equal_scores_are_no_error():
     np.testing.assert_allclose(model.predict(POINTS)[0], 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_units_do_not_matter(unit):
+    """Predictions, noise and gains are in those of the scores."""
+
+    def rate(unit):
+        model = FidelityModel(3)
+        model.fit(POINTS, STAGES, unit * score(POINTS, STAGES))
+        mean, covariance = model.predict(POINTS)
+        return expect_gains(mean, covariance, model.noise, 5 * unit) / unit
+
+    np.testing.assert_allclose(rate(unit), rate(1.0), rtol=1e-3, atol=1e-9)
+
+
+def test_equal_scores_that_are_rounded_are_equal():
+    model = FidelityModel(1)
+    model.fit(POINTS, np.zeros(24, dtype=int), np.full(24, 0.1))
+    mean, _ = model.predict(POINTS)
+    np.testing.assert_allclose(mean, 0.1, rtol=1e-6)
+    assert model.noise > 1e-9
+
+
+def test_the_noise_is_that_of_the_scores():
+    """Scores without noise are not taken to have some, and the other way round."""
+    rng = np.random.RandomState(3)
+    points = rng.uniform(size=(60, 2))
+    stages = np.arange(60) % 3
+    exact = score(points, stages)
+    deviations = []
+    for noise in (0.0, 0.05):
+        model = FidelityModel(3)
+        model.fit(points, stages, exact + noise * rng.standard_normal(60))
+        deviations.append(np.sqrt(model.noise))
+    assert deviations[0] < 1e-3
+    assert 0.03 < deviations[1] < 0.07
+
+
 def test_torch_is_left_as_it_was():
     torch.manual_seed(3)
     before = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
