@@ -213,7 +213,7 @@ def test_a_candidate_that_takes_too_long_fails(n_jobs, tmp_path):
 # Interrupts
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", sorted({*SEARCHES} - {"fabolas"}))
 def test_an_interrupt_keeps_what_is_finished(name, tmp_path):
     settings = {
         "search": name,

@@ -47,12 +47,22 @@ def fit_to(fraction, X=X, y=y, kind=NotingClassifier, **settings):
     return SubsetEstimator(kind(), fraction, **settings).fit(X, y).estimator_
 
 
+def list_expected_failures(estimator):
+    if isinstance(estimator.estimator, LinearRegression):
+        reason = "the sample with the wrong value is not in the subset"
+        return {"check_dtype_object": reason}
+    return {}
+
+
+# GaussianNB itself takes the logarithm of 0 if all samples of a class weigh nothing.
+@pytest.mark.filterwarnings("ignore:divide by zero encountered in log:RuntimeWarning")
 @parametrize_with_checks(
     [
         SubsetEstimator(LogisticRegression()),
         SubsetEstimator(LinearRegression(), fraction=0.9),
         SubsetEstimator(GaussianNB(), fraction=0.9),
-    ]
+    ],
+    expected_failed_checks=list_expected_failures,
 )
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
