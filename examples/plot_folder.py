@@ -76,7 +76,7 @@ searches = {
 
 choice = ChoiceSearchCV(
     list(searches.items()),
-    timeout=18,
+    timeout=30,
     cv=StratifiedShuffleSplit(1, test_size=0.25, random_state=0),
     random_state=0,
 ).fit(X_train, y_train)

@@ -39,7 +39,7 @@ search = IISSearchCV(
     stage_params={"cnn__max_epochs": (6, 4, 3)},
     inherit_weights=True,
     search="ladder",
-    timeout=18,  # seconds, those of the last fit among them
+    timeout=30,  # seconds, those of the last fit among them
     cv=StratifiedShuffleSplit(1, test_size=0.25, random_state=0),
     random_state=0,
 ).fit(X_train, y_train)
