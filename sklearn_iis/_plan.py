@@ -354,7 +354,7 @@ class StagePlan:
 
     @property
     def work(self) -> list[float]:
-        """What an evaluation costs in each stage, by pixels and epochs."""
+        """The cost of an evaluation in each stage, by pixels and epochs."""
         return [_estimate_work(fixed, self.size_param) for fixed in self.fixed]
 
     def shares(self, fit_times: dict[int, list[float]]) -> list[float]:

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 class Layout(StrEnum):
-    """What predictions are written as."""
+    """The formats of predictions."""
 
     csv = "csv"
     jsonl = "jsonl"

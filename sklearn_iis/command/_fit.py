@@ -52,7 +52,7 @@ MARGIN = 1.2
 
 @dataclass(frozen=True)
 class Arguments:
-    """What `fit` is called with.
+    """The arguments of `fit`.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Arguments:
 
     @property
     def limits(self) -> Limits:
-        """What the plan has to keep to."""
+        """The limits that the plan has to keep to."""
         return Limits(self.seconds, self.candidates, self.max_size, self.max_epochs)
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves: the model, the report, the model card, tables and a script."""
+"""The outputs of a run: the model, the report, the model card, tables and a script."""
 
 from typing import Any
 

@@ -90,7 +90,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the user allows for.
+    """The limits that the user sets.
 
     Parameters
     ----------

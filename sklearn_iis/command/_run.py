@@ -32,7 +32,7 @@ def as_command(name: str, folder: Path) -> str:
 
 @dataclass
 class State:
-    """What is kept of a run, for another call that goes on with it.
+    """The state of a run, kept for another call that goes on with it.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class RunFolder:
 
     @property
     def state_file(self) -> Path:
-        """What the run was called with, and how far it is."""
+        """The arguments of the run, and how far it is."""
         return self.path / "run.json"
 
     @property

@@ -190,7 +190,7 @@ def expect_gains(
 
 
 class CostModel:
-    """What an evaluation costs: linear in the logarithms, by candidate and stage.
+    """The cost of an evaluation: linear in the logarithms, by candidate and stage.
 
     Until it is fitted, and as far as measurements leave it open, costs are in
     proportion to the work of a stage.
