@@ -1,4 +1,4 @@
-"""What the recipes of doc/tracking.md log of a search."""
+"""The recipes of doc/tracking.md log all of a search."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ N_ROWS = 6
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """What the document defines, up to what needs MLflow; its examples have run."""
+    """The names that the document defines before MLflow; its examples have run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("tracking"))
         blocks = python_blocks((ROOT / "doc/tracking.md").read_text(encoding="utf-8"))

@@ -42,7 +42,7 @@ NETWORK_FILE = "safetensors"
 
 
 class Loading(NamedTuple):
-    """What it takes to make estimators of the nodes of an index."""
+    """Maker of estimators from the nodes of an index."""
 
     files: Mapping[str, bytes]
     device: str

@@ -162,7 +162,7 @@ class StageFabolasSearchCV(CrossingSearch):
 
 
 class _Fabolas:
-    """What was evaluated at which size, and what is next."""
+    """The state of a search: evaluations at each size, and the choice of the next."""
 
     def __init__(
         self,

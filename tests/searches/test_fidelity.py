@@ -44,7 +44,7 @@ def test_the_fidelity_of_a_stage_is_its_place(n_stages, fidelities):
 
 
 def test_scores_of_other_stages_tell_of_the_last(model):
-    """What was evaluated at small sizes only is known at the last, in its units."""
+    """A candidate of small sizes only is known at the last, in its units."""
     new = np.random.RandomState(1).uniform(size=(50, 2))
     mean, covariance = model.predict(new)
     for stage in range(3):

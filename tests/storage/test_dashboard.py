@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -182,27 +181,11 @@ def test_what_is_failed_by_hand_is_kept_nevertheless(tmp_path, monkeypatch):
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright, of the extra tests"
-    )
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("needs a browser: chromium is not on the PATH")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
-
-
 @contextmanager
-def opened(chromium, address):
+def opened(browser, address):
     """A tab with the start page, which fails if it asks elsewhere or logs anything."""
     elsewhere, messages = [], []
-    tab = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    tab = browser.new_page(viewport={"width": 1280, "height": 1000})
 
     def route(route):
         if route.request.url.startswith(f"{address}/"):
@@ -291,12 +274,12 @@ def check_study(tab, study):
         check_trial(tab, trial)
 
 
-def test_a_search_that_goes_on_in_a_browser(chromium, tmp_path):
+def test_a_search_that_goes_on_in_a_browser(browser, tmp_path):
     """An open page shows what another process adds without being loaded again."""
     storage = sqlite(tmp_path)
     with ProcessPoolExecutor(1, get_context("spawn")) as other:
         other.submit(run_search, storage).result()
-        with dashboard(storage) as address, opened(chromium, address) as tab:
+        with dashboard(storage) as address, opened(browser, address) as tab:
             first, _ = load_studies(storage)
             open_study(tab, first.study_name)
             check_history(tab, first)
