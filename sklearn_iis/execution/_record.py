@@ -15,6 +15,9 @@ from sklearn_iis.space import Candidate
 
 Scores = float | dict[str, float]
 
+# A mean score beyond it counts as this much: searches square and add up scores.
+LARGEST_SCORE = 1e100
+
 
 @dataclass(frozen=True)
 class Task:
@@ -125,10 +128,11 @@ class Row:
 
     @property
     def score(self) -> float:
-        """The mean of the guiding score; NaN if it failed."""
+        """The mean of the guiding score, as searches see it; NaN if it failed."""
         if self.error is not None:
             return math.nan
-        return fmean(record.guide for record in self.records.values())
+        guides = (record.guide for record in self.records.values())
+        return fmean(max(-LARGEST_SCORE, min(g, LARGEST_SCORE)) for g in guides)
 
 
 def _to_json(value: Any) -> Any:

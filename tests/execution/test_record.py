@@ -78,6 +78,12 @@ def test_a_row_is_complete_with_all_splits():
     assert row.score == 0.375
 
 
+def test_scores_are_so_large_at_most_that_they_can_be_squared():
+    largest = np.finfo(float).max
+    assert make_row((0, Record(-largest)), (1, Record(-largest))).score == -1e100
+    assert make_row((0, Record(largest)), (1, Record(1.0))).score == 5e99
+
+
 def test_a_row_fails_by_its_first_split_that_does():
     row = make_row((1, Record(7.0, error="second")), (0, Record(7.0, error="first")))
     assert row.error == "first"

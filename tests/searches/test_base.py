@@ -189,6 +189,26 @@ def test_failures_do_not_guide_whatever_their_score_is(name):
     assert search.cv_results_["mean_test_score"].max() == 100
 
 
+def score_diverged(estimator, X, y):
+    return estimator.score(X, y) if estimator.rate < 0.01 else -1e300
+
+
+def test_scores_may_be_as_low_as_those_of_a_fit_that_diverged(name):
+    search = IISSearchCV(
+        FormulaClassifier(),
+        {"rate": stats.loguniform(1e-4, 1), "degree": stats.randint(1, 8)},
+        search=name,
+        n_iter=14,
+        scoring=score_diverged,
+        cv=ONE_SPLIT,
+        refit=False,
+        random_state=0,
+    ).fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    assert scores.min() == -1e300
+    assert scores.max() > -10
+
+
 def test_bad_parameters(name):
     for setting in (
         {"n_iter": 0},
