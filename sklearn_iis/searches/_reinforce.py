@@ -20,16 +20,18 @@ DECAY = 0.9
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StageReinforceSearchCV(StreamedSearch):
-    r"""Search by a policy that learns from its candidates' scores: REINFORCE.
+    """Search by a policy that learns from its candidates' scores: REINFORCE.
 
     The policy draws a candidate choice by choice, each from probabilities of its own, a
     softmax of logits. Of the scores it learns which choices to make more often [1]_:
-    with each score the logits :math:`\theta` of the candidate's choices change by
+    with each score, all logits of the candidate's choices change by ::
 
-    .. math:: \alpha \frac{R - b}{s} \nabla_\theta \log \pi_\theta(\text{candidate})
+        learning_rate * (score - baseline) / distance * (chosen - probability)
 
-    where R is the score, the baseline b a moving average of the scores and s one of
-    their distances from it, so that the learning rate :math:`\alpha` suits any metric.
+    where `chosen` is 1 for what was chosen and 0 for the rest, the baseline is a moving
+    average of the scores, and the distance one of theirs from it, so that the same
+    learning rate suits any metric; this is the gradient of the candidate's logarithmic
+    probability, times the advantage.
     [2]_ chooses architectures so, by a recurrent network in place of independent
     probabilities, which a few hundred candidates could not train.
 
