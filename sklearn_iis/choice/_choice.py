@@ -29,7 +29,7 @@ from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._deadline import NothingFinishedError
 from sklearn_iis.execution._executors import running_executor
 from sklearn_iis.execution._progress import StageProgress
-from sklearn_iis.execution._record import Row
+from sklearn_iis.execution._record import Record, Row, measure_span
 from sklearn_iis.storage import StorageParam
 
 # Parameters of the searches that are set here, for all of them.
@@ -101,7 +101,8 @@ class ChoiceSearchCV(BaseSearchCV):
         The name of the winner.
 
     seconds_ : dict of str to float
-        How long the turns of each search were together.
+        How long the turns of each search were together. Of an earlier call, whose
+        evaluations are in the storage, the seconds in which one was under way count.
 
     rounds_ : list of list of str
         The names of those that went on after each round, the best one first.
@@ -325,7 +326,7 @@ class ChoiceSearchCV(BaseSearchCV):
         """End all searches, and choose the best one."""
         for turn in turns.values():
             turn.close()
-        self.seconds_ = {name: turn.seconds for name, turn in turns.items()}
+        self.seconds_ = {name: turn.all_seconds for name, turn in turns.items()}
         found = {n: turn for n, turn in turns.items() if turn.has_results}
         if not found:
             errors = [turn.error for turn in turns.values() if turn.error is not None]
@@ -401,10 +402,18 @@ class Turns:
     seconds: float = field(init=False, default=0.0)
     # What has ended it.
     error: Exception | None = field(init=False, default=None)
+    # What an earlier call has evaluated, before this time since the epoch.
+    began: float = field(init=False, default_factory=time.time)
+    known: list[Record] = field(init=False, default_factory=list)
 
     def __post_init__(self):
         self.run.listeners = [self._note]
         self._steps = self.search._run_stages(self.run)
+
+    @property
+    def all_seconds(self) -> float:
+        """The length of all turns, and of the evaluations of earlier calls."""
+        return self.seconds + measure_span(self.known)
 
     @property
     def has_results(self) -> bool:
@@ -457,6 +466,7 @@ class Turns:
         """Take note of a row that is complete."""
         if is_usable(row):
             self.score = max(self.score, row.score)
+        self.known += [r for r in row.records.values() if r.started < self.began]
 
 
 def _find_reserve(turns: dict[str, Turns]) -> float:

@@ -225,6 +225,20 @@ def test_storage_keeps_what_was_evaluated(tmp_path):
     assert again.best_search_ == choice.best_search_ == "b"
 
 
+def test_the_seconds_of_earlier_calls_count(tmp_path):
+    """Not for the rounds, which go on faster."""
+    pytest.importorskip("optuna")
+    searches = [("slow", level_search(0.5, 0.1, n_iter=(4, 2))), ("tree", TREE)]
+    storage = str(tmp_path / "choice.journal")
+    first = make_choice(searches, storage=storage, cv=2).fit(X, y)
+    again = clone(first).fit(X, y)
+    results = again.cv_results_
+    fits = 2 * results["mean_fit_time"][results["search"] == "slow"].sum()
+    assert fits > 2 * 6 * 0.1
+    assert fits < first.seconds_["slow"]
+    assert fits < again.seconds_["slow"]
+
+
 def test_workers_are_shared():
     one, two = (make_choice(n_jobs=n).fit(X, y) for n in (1, 2))
     # The ladder promotes by who is first.
