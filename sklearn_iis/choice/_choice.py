@@ -70,7 +70,9 @@ class ChoiceSearchCV(BaseSearchCV):
     shares : dict of str to float, default=None
         What the time of a round is divided by, by the names of the searches; 1 for
         those that are not named. A search has at least the time that its first
-        candidate takes.
+        candidate takes; but if the steps of its pipeline that are computed once for all
+        candidates take longer than its share of the `timeout` while another one waits
+        for its first turn, it is out.
 
     scoring, n_jobs, refit, cv, verbose, error_score, return_train_score
         As in :class:`~sklearn_iis.IISSearchCV`. A callable `refit` is refused.
@@ -221,12 +223,15 @@ class ChoiceSearchCV(BaseSearchCV):
         self.searches_, self.n_splits_ = searches, len(own.splits)
         with workspace() as directory, ExitStack() as stack:
             with running_executor(self.n_jobs) as executor:
-                turns = {}
+                turns, used = {}, 0.0
                 bars = stack.enter_context(StageProgress()) if self.verbose else None
                 for name, search in searches.items():
                     run = Run(*plans[name], executor, directory, stack)
                     run.label, run.bars = f"{name}: ", bars
                     run.least_reserve = partial(_find_reserve, turns)
+                    used += shares[name]
+                    end = own.begin + self.timeout * used / sum(shares.values())
+                    run.prepares_until = partial(_find_preparing_end, turns, name, end)
                     search._begin(run)
                     turns[name] = Turns(name, search, run)
                 self._compete(Rounds(shares, self.timeout), turns)
@@ -467,6 +472,12 @@ class Turns:
         if is_usable(row):
             self.score = max(self.score, row.score)
         self.known += [r for r in row.records.values() if r.started < self.began]
+
+
+def _find_preparing_end(turns: dict[str, Turns], name: str, end: float) -> float:
+    """Return `end` as long as another search has had no turn; then there is none."""
+    waiting = (turn for other, turn in turns.items() if other != name)
+    return end if any(turn.seconds == 0 for turn in waiting) else math.inf
 
 
 def _find_reserve(turns: dict[str, Turns]) -> float:

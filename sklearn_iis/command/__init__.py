@@ -1,5 +1,6 @@
 """The command `sklearn-iis`: from a folder of images to a model."""
 
+import os
 from importlib.util import find_spec
 
 from sklearn_iis.command._ending import ending_quietly, say
@@ -23,6 +24,9 @@ def main() -> None:
                 "pip install 'sklearn-iis[cli]'"
             )
             raise SystemExit(1)
+        # Before torch is loaded, whose threads wait for each other by turning in
+        # circles: where other programs need the cores, they were ten times as slow.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from sklearn_iis.command._app import app
 
         app(prog_name="sklearn-iis")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -140,6 +141,18 @@ def test_without_the_extra(missing, monkeypatch, capsys):
         f"error: this command needs {' and '.join(missing)}: "
         "pip install 'sklearn-iis[cli]'\n",
     )
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_take_no_time(before, after, monkeypatch):
+    """Unless the user says otherwise."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr("sys.argv", ["sklearn-iis", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_the_module_without_typer():
