@@ -24,8 +24,8 @@ def main() -> None:
                 "pip install 'sklearn-iis[cli]'"
             )
             raise SystemExit(1)
-        # Before torch is loaded, whose threads wait for each other by turning in
-        # circles: where other programs need the cores, they were ten times as slow.
+        # Before torch is loaded, whose threads would spin while they wait for each
+        # other: where other programs need the cores, two took ten times as long as one.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from sklearn_iis.command._app import app
 
