@@ -5,7 +5,7 @@ Compare searches
 Which search finds good candidates soonest? All of them share one interface, so that
 another one is a matter of one word.
 
-Needs ``pip install 'sklearn-iis[tpe]'``.
+Needs the extra ``tpe``: in a clone, ``pip install '.[tpe]'``.
 """
 
 # %%

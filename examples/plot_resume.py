@@ -6,7 +6,7 @@ With `storage`, each evaluation is kept in a file as soon as it is finished. Wha
 ends the search (Ctrl-C, a crash, a machine that is switched off), the same call goes
 on where it stopped, and finds what a search without an interrupt would have found.
 
-Needs ``pip install 'sklearn-iis[storage]'``.
+Needs the extra ``storage``: in a clone, ``pip install '.[storage]'``.
 """
 
 # %%

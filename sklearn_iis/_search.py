@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -838,13 +839,19 @@ class IISSearchCV(BaseSearchCV):
             lasting = self._make_lasting_directory(run, "prepared")
             own = run.stack.enter_context(claimed(lasting))
             run.prepared_in = own or run.make_directory("prepared")
-        report = {}
+        shown = []
         if run.bars is not None:
             text = f"{run.label}preparing {name}"
-            bar = run.bars.add_preparation(text, call.n_samples)
-            report = {"report": bar}
+            shown = [run.bars.add_preparation(text, call.n_samples)]
+
+        def report(n_done):
+            for show in shown:
+                show(n_done)
+            if n_done < call.n_samples and run.is_late_to_prepare:
+                raise NothingFinishedError(f"the time was up before {name} was ready")
+
         try:
-            return prepare(call.X, call.y, steps, run.locate_prepared, **report)
+            return prepare(call.X, call.y, steps, run.locate_prepared, report)
         except Exception as error:
             error.add_note(f"This was to be computed once for all of {name}.")
             raise
@@ -1212,6 +1219,9 @@ class Run:
     # The deadline of the stage that is run, and what leaves time for another search.
     deadline: Deadline = field(default_factory=Deadline)
     least_reserve: Callable[[], float] | None = None
+    # By when, by the monotonic clock, what is computed once for a stage has to be
+    # ready, where another search would not have its turn otherwise.
+    prepares_until: Callable[[], float] | None = None
     # Seconds of the fits of each stage.
     fit_times: dict[int, list[float]] = field(default_factory=dict)
     promoted: list[list[Candidate]] = field(default_factory=list)
@@ -1223,6 +1233,12 @@ class Run:
         """The candidates whose weights are kept."""
         assert self.inheritance is not None
         return Heirs(self.inheritance.files)
+
+    @property
+    def is_late_to_prepare(self) -> bool:
+        """Whether there is no time left for what is computed once for a stage."""
+        until = math.inf if self.prepares_until is None else self.prepares_until()
+        return self.deadline.is_over or time.monotonic() > until
 
     def make_directory(self, name: str) -> str:
         """Make a directory that is removed when the fit ends, however it does."""

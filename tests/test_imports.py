@@ -104,9 +104,21 @@ def test_private_parts_of_scikit_learn_are_imported_in_one_place():
 
 
 def test_import_is_light():
-    """Libraries that one search, one plot or one classifier needs are loaded by it."""
+    """Libraries that one search, one plot or one classifier needs are loaded by it.
+
+    By itself, the package loads nothing.
+    """
     modules = subprocess.run(
-        [sys.executable, "-c", "import sys, sklearn_iis; print(*sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            "import sys, sklearn_iis\n"
+            "assert not {'numpy', 'sklearn'}.intersection(sys.modules)\n"
+            "sklearn_iis.space.SearchSpace\n"  # without an import of its own
+            "for name in {*sklearn_iis.__all__} - {'CNNClassifier'}:\n"
+            "    getattr(sklearn_iis, name)\n"
+            "print(*sys.modules)",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -118,3 +130,11 @@ def test_import_is_light():
         *("torch", "skorch", "botorch", "gpytorch", "linear_operator"),
     }
     assert heavy.isdisjoint(modules)
+
+
+def test_all_public_names_are_there():
+    for name in sklearn_iis.__all__:
+        assert getattr(sklearn_iis, name).__name__ == name
+        assert name in dir(sklearn_iis)
+    with pytest.raises(AttributeError, match="no attribute 'IISSearch'"):
+        sklearn_iis.IISSearch  # noqa: B018

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from sklearn.preprocessing import (
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer
 from sklearn_iis.datasets import make_shapes
-from sklearn_iis.execution import _progress
+from sklearn_iis.execution import _prepared, _progress
 from sklearn_iis.execution._executors import SerialExecutor
 from sklearn_iis.searches import Search
 
@@ -338,6 +339,22 @@ def test_errors_name_the_stage():
         make_search(pipe).fit(X, y)
     assert any("'fail'" in note for note in caught.value.__notes__)
     assert any("stage 0, size 1" in note for note in caught.value.__notes__)
+
+
+def test_it_ends_when_the_time_is_up(monkeypatch):
+    """Not only once all samples are done."""
+    monkeypatch.setattr(_prepared, "CHUNK", 10)
+    n_chunks = []
+
+    def slow(X):
+        time.sleep(0.2)
+        n_chunks.append(1)
+        return X * 2
+
+    search = make_search(make_pipe(slow=FunctionTransformer(slow)), timeout=1)
+    with pytest.raises(TimeoutError, match="before a candidate was evaluated"):
+        search.fit(X, y)
+    assert len(n_chunks) < len(X) / 10
 
 
 def test_a_line_tells_how_far_it_is(monkeypatch, capsys):

@@ -29,7 +29,7 @@ from sklearn_iis.execution._averaging import is_usable
 from sklearn_iis.execution._deadline import NothingFinishedError
 from sklearn_iis.execution._executors import running_executor
 from sklearn_iis.execution._progress import StageProgress
-from sklearn_iis.execution._record import Row
+from sklearn_iis.execution._record import Record, Row, measure_span
 from sklearn_iis.storage import StorageParam
 
 # Parameters of the searches that are set here, for all of them.
@@ -70,7 +70,9 @@ class ChoiceSearchCV(BaseSearchCV):
     shares : dict of str to float, default=None
         What the time of a round is divided by, by the names of the searches; 1 for
         those that are not named. A search has at least the time that its first
-        candidate takes.
+        candidate takes; but if the steps of its pipeline that are computed once for all
+        candidates take longer than its share of the `timeout` while another one waits
+        for its first turn, it is out.
 
     scoring, n_jobs, refit, cv, verbose, error_score, return_train_score
         As in :class:`~sklearn_iis.IISSearchCV`. A callable `refit` is refused.
@@ -101,7 +103,8 @@ class ChoiceSearchCV(BaseSearchCV):
         The name of the winner.
 
     seconds_ : dict of str to float
-        How long the turns of each search were together.
+        How long the turns of each search were together. Of an earlier call, whose
+        evaluations are in the storage, the seconds in which one was under way count.
 
     rounds_ : list of list of str
         The names of those that went on after each round, the best one first.
@@ -220,12 +223,15 @@ class ChoiceSearchCV(BaseSearchCV):
         self.searches_, self.n_splits_ = searches, len(own.splits)
         with workspace() as directory, ExitStack() as stack:
             with running_executor(self.n_jobs) as executor:
-                turns = {}
+                turns, used = {}, 0.0
                 bars = stack.enter_context(StageProgress()) if self.verbose else None
                 for name, search in searches.items():
                     run = Run(*plans[name], executor, directory, stack)
                     run.label, run.bars = f"{name}: ", bars
                     run.least_reserve = partial(_find_reserve, turns)
+                    used += shares[name]
+                    end = own.begin + self.timeout * used / sum(shares.values())
+                    run.prepares_until = partial(_find_preparing_end, turns, name, end)
                     search._begin(run)
                     turns[name] = Turns(name, search, run)
                 self._compete(Rounds(shares, self.timeout), turns)
@@ -325,7 +331,7 @@ class ChoiceSearchCV(BaseSearchCV):
         """End all searches, and choose the best one."""
         for turn in turns.values():
             turn.close()
-        self.seconds_ = {name: turn.seconds for name, turn in turns.items()}
+        self.seconds_ = {name: turn.all_seconds for name, turn in turns.items()}
         found = {n: turn for n, turn in turns.items() if turn.has_results}
         if not found:
             errors = [turn.error for turn in turns.values() if turn.error is not None]
@@ -401,10 +407,18 @@ class Turns:
     seconds: float = field(init=False, default=0.0)
     # What has ended it.
     error: Exception | None = field(init=False, default=None)
+    # What an earlier call has evaluated, before this time since the epoch.
+    began: float = field(init=False, default_factory=time.time)
+    known: list[Record] = field(init=False, default_factory=list)
 
     def __post_init__(self):
         self.run.listeners = [self._note]
         self._steps = self.search._run_stages(self.run)
+
+    @property
+    def all_seconds(self) -> float:
+        """The length of all turns, and of the evaluations of earlier calls."""
+        return self.seconds + measure_span(self.known)
 
     @property
     def has_results(self) -> bool:
@@ -457,6 +471,13 @@ class Turns:
         """Take note of a row that is complete."""
         if is_usable(row):
             self.score = max(self.score, row.score)
+        self.known += [r for r in row.records.values() if r.started < self.began]
+
+
+def _find_preparing_end(turns: dict[str, Turns], name: str, end: float) -> float:
+    """Return `end` as long as another search has had no turn; then there is none."""
+    waiting = (turn for other, turn in turns.items() if other != name)
+    return end if any(turn.seconds == 0 for turn in waiting) else math.inf
 
 
 def _find_reserve(turns: dict[str, Turns]) -> float:

@@ -7,7 +7,6 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer_names
@@ -675,7 +674,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             should begin with weights that do not fit, or were learned for other
             classes or another number of channels; if `freeze_epochs` or `backbone_rate`
             need a backbone that the network has not; if there is no backbone of this
-            name, or the images have other pixels or channels than it takes.
+            name, or the images have other pixels or channels than it takes; if there is
+            no such device.
         ImportError
             If a backbone, or the file of its weights, is not installed.
         TypeError
@@ -757,6 +757,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
                 f"max_epochs={self.max_epochs}: the rate is nearly 0 at the end"
             )
         self._check_prefixed(n for n in vars(self) if n.startswith(self._prefixes))
+        resolve_device(self.device)
 
     def _begin_or_go_on(self, begun, data, own_valid, learned):
         """Return the training to go on with, or one that begins."""
@@ -966,16 +967,15 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         OSError
             If there is no such file, or it cannot be read.
         ValueError
-            If it is no such file, or what it holds does not fit together.
-        RuntimeError
-            If there is no such device.
+            If it is no such file, or what it holds does not fit together; or if there
+            is no such device.
 
         See Also
         --------
         save : Save to a file.
         """
         # A device that is not there is no fault of the file.
-        torch.empty(0, device=resolve_device(device))
+        resolve_device(device)
         what = f"{str(path)!r} cannot be loaded as a file that CNNClassifier.save wrote"
         with explain_errors(what):
             return cls._from_file(Path(path), device, module)

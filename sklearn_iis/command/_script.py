@@ -32,7 +32,7 @@ def make_script(state: State, images: Images) -> str:
         "names": names,
         "has_network": FINE_TUNED in names or FROM_SCRATCH in names,
         "has_features": FEATURES in names,
-        "extra": "" if names == [FROM_SCRATCH] else "[pretrained]",
+        "extra": "" if names == [FROM_SCRATCH] else ", with its extra `pretrained`",
         "has_validation": VALIDATION in images.parts,
         "n_validation": count_validation(images.select(images.is_fitted_on)),
     }

@@ -153,7 +153,12 @@ def read_files(folder: Path, index: Mapping[str, Any]) -> dict[str, bytes]:
     """
     files = {}
     for name, expected in index["files"].items():
-        data = (folder / name).read_bytes()
+        try:
+            data = (folder / name).read_bytes()
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{str(folder)!r} lacks {name}, a part of the model: save it again"
+            ) from None
         if hash_bytes(data) != expected:
             raise ValueError(f"{name} is not as it was written: it has been damaged")
         files[name] = data

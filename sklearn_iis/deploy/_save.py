@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_is_fitted
 
 import sklearn_iis
@@ -144,13 +143,10 @@ def load_model(folder, *, device="auto"):
 
     ValueError
         If it is no folder of a model, of another version, damaged, or holds something
-        that is not trusted. The message says what.
+        that is not trusted. The message says what. Also if there is no such device.
 
     ImportError
         If skops is needed and not installed.
-
-    RuntimeError
-        If there is no such device.
 
     Warns
     -----
@@ -163,7 +159,7 @@ def load_model(folder, *, device="auto"):
     """
     folder = Path(folder)
     # A device that is not there is no fault of the folder.
-    torch.empty(0, device=resolve_device(device))
+    resolve_device(device)
     what = f"{str(folder)!r} cannot be loaded as a model that save_model wrote"
     with explain_errors(what):
         index = read_index(folder)

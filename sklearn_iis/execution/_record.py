@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
@@ -83,6 +84,16 @@ class Record:
             if isinstance(self.scores, dict)
             else self.scores
         )
+
+
+def measure_span(records: Iterable[Record]) -> float:
+    """Return the seconds of the clock in which at least one record was under way."""
+    spans = [(r.started, r.started + r.fit_time + r.score_time) for r in records]
+    seconds, end = 0.0, -math.inf
+    for begin, until in sorted(spans):
+        seconds += max(0.0, until - max(begin, end))
+        end = max(end, until)
+    return seconds
 
 
 @dataclass(eq=False)

@@ -12,9 +12,12 @@ from sklearn.callback import ProgressBar
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_iis import ChoiceSearchCV, IISSearchCV
+from sklearn_iis.execution import _prepared
 
 X, y = load_iris(return_X_y=True)
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -223,6 +226,40 @@ def test_storage_keeps_what_was_evaluated(tmp_path):
     assert len(n_fits) == 2 * 2 * 8
     assert again.cv_results_["params"] == choice.cv_results_["params"]
     assert again.best_search_ == choice.best_search_ == "b"
+
+
+def test_the_seconds_of_earlier_calls_count(tmp_path):
+    """Not for the rounds, which go on faster."""
+    pytest.importorskip("optuna")
+    searches = [("slow", level_search(0.5, 0.1, n_iter=(4, 2))), ("tree", TREE)]
+    storage = str(tmp_path / "choice.journal")
+    first = make_choice(searches, storage=storage, cv=2).fit(X, y)
+    again = clone(first).fit(X, y)
+    results = again.cv_results_
+    fits = 2 * results["mean_fit_time"][results["search"] == "slow"].sum()
+    assert fits > 2 * 6 * 0.1
+    assert fits < first.seconds_["slow"]
+    assert fits < again.seconds_["slow"]
+
+
+def test_slow_first_steps_leave_the_others_their_turn(monkeypatch):
+    """Without a limit, they would take all of the time."""
+    monkeypatch.setattr(_prepared, "CHUNK", 10)
+
+    def slow(X):
+        time.sleep(0.4)
+        return X * 2
+
+    pipe = Pipeline(
+        [("slow", FunctionTransformer(slow)), ("clf", clone(LINEAR.estimator))]
+    )
+    searches = [
+        ("slow", IISSearchCV(pipe, {"clf__C": loguniform(1e-3, 10)}, n_iter=2)),
+        ("fast", level_search(0.5, 0.0, n_iter=(2, 1))),
+    ]
+    choice = make_choice(searches, timeout=8, cv=2).fit(X, y)
+    assert choice.best_search_ == "fast"
+    assert set(choice.cv_results_["search"]) == {"fast"}
 
 
 def test_workers_are_shared():

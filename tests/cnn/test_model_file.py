@@ -332,7 +332,7 @@ def test_parameters_that_are_objects_come_back_as_their_default(tmp_path):
 
 
 def test_a_device_that_is_not_there(path):
-    with pytest.raises(RuntimeError, match="nonsense"):
+    with pytest.raises(ValueError, match="no device 'nonsense': choose one of auto,"):
         CNNClassifier.load(path, device="nonsense")
 
 

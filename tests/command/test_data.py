@@ -85,7 +85,7 @@ def test_tables(tmp_path):
     [
         ("path\na.png\n", "lacks the columns ['label']"),
         ("path,label\n", "has no rows"),
-        ("", "cannot be read as CSV"),
+        ("", "is no CSV in UTF-8"),
         ("path,label\na.png,\n", "line 2: path or label is empty"),
         ("path,label,split\na.png,x,train\nb.png,x,dev\n", "line 3: split is 'dev'"),
         ("path,label\na.png,x\nb.png,x\n./a.png,y\n", "line 4: './a.png' is in line 2"),
@@ -221,3 +221,13 @@ def test_expand(tmp_path):
     assert expand(["missing.png"]) == ["missing.png"]  # told of when it is read
     with pytest.raises(CommandError, match="holds no images"):
         expand([str(tmp_path / "*.jpg")])
+
+
+@pytest.mark.parametrize("text", ["", "path,label\na,b\n", "path,label\n1,2\n1,2,3\n"])
+def test_a_table_that_is_not_as_it_was_written(tmp_path, text):
+    path = tmp_path / "images.csv"
+    with pytest.raises(CommandError, match=r"images.csv' is missing, .* begin anew"):
+        read_table(path)
+    path.write_text(text)
+    with pytest.raises(CommandError, match=r"(?s)is not as the run has .* begin"):
+        read_table(path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,41 @@ def test_nothing_is_made_for_a_wrong_source(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("n_classes", "n_images", "message"),
+    [
+        (1, 9, r"at least two classes .*\['class 0'\]"),
+        (3, 3, r"at least 3 images .* 'class 0' has 1"),
+    ],
+)
+def test_too_few_images(tmp_path, monkeypatch, n_classes, n_images, message):
+    """An error before they are read, and nothing is left."""
+    monkeypatch.setattr(_fit, "leave_out_unreadable", forbid)
+    source = write_shapes(tmp_path / "images", n_images=n_images)
+    for name in ("class 1", "class 2")[n_classes - 1 :]:
+        shutil.rmtree(source / name)
+    with pytest.raises(CommandError, match=message):
+        fit(make_arguments(source), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_left_if_nothing_can_be_read(tmp_path):
+    source = write_shapes(tmp_path / "images", n_images=9)
+    for path in source.rglob("*.png"):
+        path.write_text("no image")
+    with pytest.raises(CommandError, match="none of the 9 files can be read"):
+        fit(make_arguments(source), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_gone_is_made_again(run, shapes):
+    paths = read_table(run / "images.csv").paths
+    expected = load(run).predict_proba(paths)
+    shutil.rmtree(run / "model")
+    resume(run, {}, quiet=True)
+    np.testing.assert_array_equal(load(run).predict_proba(paths), expected)
+
+
 def test_the_time_can_be_raised_only(run, shapes):
     with pytest.raises(CommandError, match="was 600 s, and can be raised only"):
         resume(run, {"seconds": 60.0})
@@ -131,8 +167,20 @@ def test_pretrained_weights_are_said_to_be_missing(shapes, tmp_path, monkeypatch
         CommandError, match=r"features need .*sklearn-iis\[pretrained\]"
     ):
         fit(make_arguments(shapes, ways=["features"]), tmp_path / "out")
-    assert _fit._choose_ways(None) == ("from-scratch",)
-    assert _fit._choose_ways(["from-scratch"]) == ("from-scratch",)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ways", [None, ["from-scratch"]])
+def test_without_pretrained_weights(shapes, tmp_path, monkeypatch, capsys, ways):
+    """Networks are trained from scratch; who has not asked for that is told."""
+    monkeypatch.setattr(_fit, "has_pretrained", lambda: False)
+    monkeypatch.setattr(_fit, "_go_on", lambda *args, **settings: None)
+    monkeypatch.setattr(_fit, "describe_result", lambda *args: "")
+    fit(make_arguments(shapes, ways=ways), tmp_path / "out")
+    (way,) = RunFolder(tmp_path / "out").expect().ways
+    assert way["name"] == "from-scratch"
+    told = "pip install 'sklearn-iis[pretrained]'" in capsys.readouterr().err
+    assert told == (ways is None)
 
 
 @pytest.mark.parametrize(("seconds", "search"), [(650.0, forbid), (400.0, give_up)])
@@ -188,3 +236,13 @@ def test_arguments_are_plain(shapes):
     """So that they are the same when they come back from JSON."""
     arguments = dataclasses.asdict(make_arguments(shapes))
     assert json.loads(json.dumps(arguments)) == arguments
+
+
+def test_a_device_that_is_not_there(tmp_path):
+    """An error before anything is read or made."""
+    source = write_shapes(tmp_path / "images", n_images=3)
+    for path in source.rglob("*.png"):
+        path.write_text("no image")
+    with pytest.raises(ValueError, match=r"no device 'cuda:99': choose one of auto, c"):
+        fit(make_arguments(source, device="cuda:99"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -69,8 +70,10 @@ def test_bad_files_are_listed(finished, paths, tmp_path, capsys):
     assert code == 3
     assert len(text.splitlines()) == 1 + len(paths)
     assert f"left out: '{bad}' cannot be read" in capsys.readouterr().err
+    file = io.StringIO()
     with pytest.raises(CommandError, match="none of the 1 files can be read"):
-        run(finished[0], [str(bad)])
+        predict(finished[0], [str(bad)], file, device="cpu")
+    assert file.getvalue() == ""
 
 
 def test_many_images_are_read_by_and_by(finished, paths, monkeypatch):
@@ -90,6 +93,21 @@ def test_no_model(run_without_model, finished, tmp_path):
         load(tmp_path / "nothing")
     with pytest.raises(CommandError, match="holds neither a run nor a model"):
         load(finished[0].parent)
+    with pytest.raises(CommandError, match="is a file: name the folder"):
+        load(finished[0] / "run.json")
+
+
+def test_a_model_that_is_incomplete(run_without_model, finished):
+    """Until it has its index there is none; a file of it that is gone is named."""
+    model = run_without_model / "model"
+    shutil.copytree(finished[0] / "model", model)
+    (network,) = model.glob("network-*")
+    network.unlink()
+    with pytest.raises(FileNotFoundError, match=f"lacks {network.name}, a part of"):
+        load(run_without_model)
+    (model / "model.json").unlink()
+    with pytest.raises(CommandError, match="has no model yet; to go on: sklearn-iis"):
+        load(run_without_model)
 
 
 def test_a_file_is_written_if_there_is_no_error(tmp_path):

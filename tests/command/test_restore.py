@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sklearn_iis.command import _restore
 from sklearn_iis.command._data import read_table, split_validation
 from sklearn_iis.command._errors import CommandError
 from sklearn_iis.command._plan import Way, make_choice
@@ -53,7 +54,9 @@ def test_all_results_are_there(fitted, monkeypatch):
         s.candidates_ for s in other.stages_
     ]
     assert search.sizes_ == other.sizes_
-    assert 0 < choice.seconds_["from-scratch"] < expected.seconds_["from-scratch"]
+    fits = expected.cv_results_["mean_fit_time"].sum()
+    assert fits < choice.seconds_["from-scratch"] < expected.seconds_["from-scratch"]
+    assert not hasattr(choice, "rounds_")  # they are not known
 
 
 def test_the_last_fit_is_the_same(fitted):
@@ -72,6 +75,23 @@ def test_the_time_of_the_last_fit(fitted):
     # At 16 px, the time of the climb is part of that of the fit.
     longest = results["mean_fit_time"][results["size"] == 8].max()
     assert longest < found < 20 * results["mean_fit_time"].max()
+
+
+def test_what_ran_at_once_counts_once(fitted, monkeypatch):
+    """Seconds are those of the clock, not the sum of the fits."""
+    _, make, images = fitted
+    read = _restore._read_rows
+
+    def read_at_once(run):
+        rows = read(run)
+        for row in rows:
+            for record in row.in_order:
+                record.started, record.fit_time, record.score_time = 100.0, 2.0, 1.0
+        return rows
+
+    monkeypatch.setattr(_restore, "_read_rows", read_at_once)
+    choice = restore(make(), images.paths, images.labels).choice
+    assert choice.seconds_ == {"from-scratch": 3.0}
 
 
 def test_nothing_is_known(fitted, tmp_path):

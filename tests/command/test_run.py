@@ -90,3 +90,24 @@ def test_time_is_counted_while_it_goes_on(folder, monkeypatch):
         assert on_disk >= 120
         assert state.seconds >= on_disk
         assert folder.expect().seconds == state.seconds
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("a")
+    folder = RunFolder(tmp_path / "file" / "out")
+    with pytest.raises(CommandError, match="cannot be made: Not a directory"):
+        folder.locked().__enter__()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_folder_that_nothing_was_written_to(tmp_path, is_new):
+    """It goes again, unless somebody else has made it."""
+    path = tmp_path / "out"
+    if not is_new:
+        path.mkdir()
+    with pytest.raises(ValueError, match="wrong"), RunFolder(path).locked():
+        raise ValueError("wrong")
+    assert path.exists() != is_new
+    with RunFolder(path).locked():
+        (path / "images.csv").write_text("a")
+    assert path.exists()

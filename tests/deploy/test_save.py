@@ -436,5 +436,5 @@ def test_a_frozen_estimator_is_what_it_holds(tabular, tmp_path):
 def test_no_such_folder_or_device(folder):
     with pytest.raises(FileNotFoundError, match="none"):
         load_model(folder / "none")
-    with pytest.raises(RuntimeError, match="device"):
+    with pytest.raises(ValueError, match="no device 'nowhere': choose one of auto, "):
         load_model(folder, device="nowhere")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from sklearn_iis.execution._record import Record, Row, Task
+from sklearn_iis.execution._record import Record, Row, Task, measure_span
 
 
 def test_tasks_are_told_apart_by_candidate_parameters_and_split():
@@ -96,3 +96,22 @@ def test_a_row_is_pruned_if_any_split_was(split):
     row = make_row((split, Record(0.5, pruned=True)), (1 - split, Record(0.5)))
     assert row.pruned
     assert row.score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([], 0),
+        ([(10, 2, 1)], 3),
+        ([(10, 2, 1), (20, 1, 0)], 4),  # one after the other
+        ([(12, 4, 0), (10, 2, 1)], 6),  # the second begins in the first
+        ([(10, 9, 1), (12, 1, 1), (15, 5, 2)], 12),  # one within another
+    ],
+)
+def test_spans(spans, seconds):
+    """What several workers do at once is counted once."""
+    records = [
+        Record(started=started, fit_time=fit, score_time=score)
+        for started, fit, score in spans
+    ]
+    assert measure_span(records) == seconds

@@ -58,6 +58,8 @@ def _describe_results(
 
 def _describe_outcome(search: Any, name: str, best: str, has_results: bool) -> str:
     """Return how far a search came."""
+    if not hasattr(search, "rounds_"):  # as of one that was restored from a storage
+        return "best" if name == best else NOTHING if has_results else "no results"
     n_rounds = len(search.rounds_)
     out = next((i for i, on in enumerate(search.rounds_, 1) if name not in on), None)
     when = f"out after round {out}" + (f" of {n_rounds}" if n_rounds > 1 else "")

@@ -1,5 +1,7 @@
 """The report of several searches that share the time."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 from scipy.stats import loguniform
@@ -78,6 +80,17 @@ def test_searches_are_compared(choice, page):
     ]
     assert [rows[name][8] for name in ("formula", "linear", "tree")] == [
         *("out after round 1 of 2", "best", "out after round 2 of 2")
+    ]
+
+
+def test_rounds_that_are_not_known(choice, tmp_path):
+    """As of a choice that was restored: who has won is told, and no more."""
+    restored = copy(choice)
+    del restored.rounds_
+    page = read(write_report(restored, tmp_path / "report.html", random_state=0))
+    rows = {row[0]: row for row in page.cells if len(row) == 9}
+    assert [rows[name][8] for name in ("formula", "linear", "tree")] == [
+        *("\N{EM DASH}", "best", "\N{EM DASH}")
     ]
 
 
