@@ -51,8 +51,10 @@ _MODULES = {
 
 
 # The packages in it with names to import, which are attributes as well.
-_PACKAGES = {"choice", "cnn", "datasets", "deploy", "inspection", "searches", "space"}
-_PACKAGES |= {"storage", "subset", "testing"}
+_PACKAGES = {
+    *("choice", "cnn", "datasets", "deploy", "inspection", "searches", "space"),
+    *("storage", "subset", "testing"),
+}
 
 
 def __getattr__(name):

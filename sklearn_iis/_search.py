@@ -228,7 +228,8 @@ class IISSearchCV(BaseSearchCV):
         As in `RandomizedSearchCV`. The splits are drawn once.
 
     verbose : int, default=0
-        Above 0, one progress bar per stage is shown.
+        Above 0, the best score so far and the time left are shown, and a progress bar
+        per stage.
 
     pre_dispatch : int or str, default=None
         Evaluations begun or queued, such as "2*n_jobs", before another candidate is
@@ -739,7 +740,9 @@ class IISSearchCV(BaseSearchCV):
         space, promoted = run.space, []
         with ExitStack() as stack:
             if self.verbose and run.bars is None:
-                run.bars = stack.enter_context(StageProgress())
+                seconds = math.inf if self.timeout is None else self.timeout
+                progress = StageProgress(run.call.begin + seconds)
+                run.bars = stack.enter_context(progress)
             for stages in run.plan.steps:
                 promoted = promoted[: run.plan.budgets[stages[0]]]
                 random_state = rng.randint(2**31 - 1)

@@ -224,7 +224,9 @@ class ChoiceSearchCV(BaseSearchCV):
         with workspace() as directory, ExitStack() as stack:
             with running_executor(self.n_jobs) as executor:
                 turns, used = {}, 0.0
-                bars = stack.enter_context(StageProgress()) if self.verbose else None
+                bars = None
+                if self.verbose:
+                    bars = stack.enter_context(StageProgress(own.begin + self.timeout))
                 for name, search in searches.items():
                     run = Run(*plans[name], executor, directory, stack)
                     run.label, run.bars = f"{name}: ", bars

@@ -16,7 +16,7 @@ from sklearn_iis.space import Candidate
 
 Scores = float | dict[str, float]
 
-# A mean score beyond it counts as this much: searches square and add up scores.
+# The score of a split beyond it counts as this much: searches square and add up scores.
 LARGEST_SCORE = 1e100
 
 

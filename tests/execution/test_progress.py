@@ -1,12 +1,12 @@
 import io
 import re
+import time
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from sklearn_iis import IISSearchCV
-from sklearn_iis.execution import _progress as progress_module
 from sklearn_iis.execution._progress import StageProgress
 from sklearn_iis.execution._record import Record, Row
 from sklearn_iis.testing import SPACE, FormulaClassifier, X, y
@@ -17,20 +17,16 @@ def screen(monkeypatch):
     """The text that a terminal would get."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, color_system=None)
-    monkeypatch.setattr(
-        progress_module,
-        "Progress",
-        lambda *columns: OriginalProgress(*columns, console=console),
-    )
+    monkeypatch.setattr("rich.progress.get_console", lambda: console)
     return stream
 
 
-OriginalProgress = progress_module.Progress
-
-
 def last_bars(stream):
-    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).split("\n")
-    return [line for line in lines if "stage" in line]
+    return [line for line in list_lines(stream) if "/" in line]
+
+
+def list_lines(stream):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).splitlines()
 
 
 def make_row(*scores):
@@ -63,6 +59,24 @@ def test_a_stage_may_have_no_number_of_candidates():
         assert (task.completed, task.total) == (1, None)
 
 
+def test_a_line_tells_of_the_best_of_all_stages_and_the_time_left():
+    with StageProgress(time.monotonic() + 3661.5) as progress:
+        first = progress.add_stage("first", 3)
+        second = progress.add_stage("second", 3)
+        assert progress.summarize() == "no result yet, 61:02 left"
+        for advance, score, expected in [
+            (first, np.nan, "no result yet"),
+            (second, 0.5, "best 0.5 (second)"),
+            (first, 0.25, "best 0.5 (second)"),
+            (first, 0.75, "best 0.75 (first)"),
+            (second, 0.7, "best 0.75 (first)"),
+        ]:
+            advance(make_row(score))
+            assert progress.summarize().startswith(f"{expected}, 61:0")
+    assert StageProgress().summarize() == "no result yet"
+    assert StageProgress(time.monotonic() - 1).summarize().endswith(", 0:00 left")
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_search_shows_a_bar_a_stage(screen, n_jobs):
     search = IISSearchCV(
@@ -73,6 +87,7 @@ def test_search_shows_a_bar_a_stage(screen, n_jobs):
         n_iter=(6, 3),
         cv=2,
         verbose=1,
+        timeout=600,
         n_jobs=n_jobs,
         random_state=0,
     ).fit(X, y)
@@ -81,6 +96,7 @@ def test_search_shows_a_bar_a_stage(screen, n_jobs):
     assert re.search(r"stage 1, size 2 .* 3/3 .*best", second)
     best = search.cv_results_["mean_test_score"][6:].max()
     assert f"best {best:.4g}" in second
+    assert f"best {best:.4g} (stage 1, size 2), " in list_lines(screen)[-3]
 
 
 def test_nothing_is_printed_unless_asked(capfd):
