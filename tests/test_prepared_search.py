@@ -352,9 +352,15 @@ def test_it_ends_when_the_time_is_up(monkeypatch):
         return X * 2
 
     search = make_search(make_pipe(slow=FunctionTransformer(slow)), timeout=1)
-    with pytest.raises(TimeoutError, match="before a candidate was evaluated"):
+    message = (
+        r"timeout=1 seconds were up before a candidate was evaluated \(what is "
+        r"computed once for stage 0, size 1 was ready for \d+ of 150 samples\): allow "
+        r"for more"
+    )
+    with pytest.raises(TimeoutError, match=message) as caught:
         search.fit(X, y)
     assert len(n_chunks) < len(X) / 10
+    assert any("stage 0, size 1" in note for note in caught.value.__cause__.__notes__)
 
 
 def test_a_line_tells_how_far_it_is(monkeypatch, capsys):
