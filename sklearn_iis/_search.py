@@ -299,7 +299,8 @@ class IISSearchCV(BaseSearchCV):
         candidate on all data. Evaluations that are under
         way when the time is up are given up if they train a `CNNClassifier`, or
         anything else that asks :func:`~sklearn_iis.current_monitor`, and otherwise
-        finished.
+        finished. What is computed once for a stage, such as features, ends between two
+        chunks of at most 256 samples, after the first one.
 
     trial_timeout : float, default=None
         Seconds for one fit of an evaluation; for that in each stage if weights are
