@@ -36,7 +36,11 @@ from sklearn_iis.execution._averaging import (
     check_averaging,
 )
 from sklearn_iis.execution._checkpoints import Checkpoints
-from sklearn_iis.execution._deadline import Deadline, NothingFinishedError
+from sklearn_iis.execution._deadline import (
+    Deadline,
+    NothingFinishedError,
+    NothingPreparedError,
+)
 from sklearn_iis.execution._estimator_files import EstimatorFiles
 from sklearn_iis.execution._evaluate import Fidelity
 from sklearn_iis.execution._executors import Executor, running_executor
@@ -296,7 +300,8 @@ class IISSearchCV(BaseSearchCV):
         candidate on all data. Evaluations that are under
         way when the time is up are given up if they train a `CNNClassifier`, or
         anything else that asks :func:`~sklearn_iis.current_monitor`, and otherwise
-        finished.
+        finished. What is computed once for a stage, such as features, ends between two
+        chunks of at most 256 samples, after the first one.
 
     trial_timeout : float, default=None
         Seconds for one fit of an evaluation; for that in each stage if weights are
@@ -750,8 +755,8 @@ class IISSearchCV(BaseSearchCV):
                     yield from self._run_step(
                         run, stages, space, promoted, random_state
                     )
-                except NothingFinishedError:
-                    self._end_early(run.plan, stages[0])
+                except NothingFinishedError as error:
+                    self._end_early(run, stages[0], error)
                     break
                 self._check_metrics()
                 rows = np.isin(self.cv_results_["stage"], stages)
@@ -851,7 +856,10 @@ class IISSearchCV(BaseSearchCV):
             for show in shown:
                 show(n_done)
             if n_done < call.n_samples and run.is_late_to_prepare:
-                raise NothingFinishedError(f"the time was up before {name} was ready")
+                raise NothingPreparedError(
+                    f"what is computed once for {name} was ready for {n_done} of "
+                    f"{call.n_samples} samples"
+                )
 
         try:
             return prepare(call.X, call.y, steps, run.locate_prepared, report)
@@ -933,16 +941,19 @@ class IISSearchCV(BaseSearchCV):
             search.initial_candidates = distinct([*initial, *known])
         return search, recorder
 
-    def _end_early(self, plan, stage):
+    def _end_early(self, run, stage, error):
         """Go on with the stages there are, if there are any."""
-        message = (
-            f"timeout={self.timeout} seconds were up before a candidate was evaluated "
-            f"({plan.name(stage)})"
-        )
+        limit, advice = f"timeout={self.timeout} seconds were", "allow for more"
+        if not run.deadline.is_over:
+            limit = f"its share of timeout={self.timeout} seconds was"
+            advice = "raise `timeout`, or its part of the `shares`"
+        is_unprepared = isinstance(error, NothingPreparedError)
+        detail = error if is_unprepared else run.plan.name(stage)
+        message = f"{limit} up before a candidate was evaluated ({detail})"
         if not self.stages_:
-            raise NothingFinishedError(f"{message}: allow for more") from None
+            raise NothingFinishedError(f"{message}: {advice}") from error
         warnings.warn(message, UserWarning, stacklevel=4)
-        self.sizes_ = plan.sizes[:stage]
+        self.sizes_ = run.plan.sizes[:stage]
 
     def _open_studies(self, run):
         """Return the studies that the search is kept in; None without storage."""

@@ -112,6 +112,14 @@ def without_times(results):
 
 def assert_same(search, other, X=X):
     """Two searches that differ in what was computed once only."""
+    assert_same_results(search, other)
+    np.testing.assert_allclose(
+        search.predict_proba(X), other.predict_proba(X), rtol=1e-5
+    )
+
+
+def assert_same_results(search, other):
+    """Also without a last fit."""
     results, expected = map(without_times, (search.cv_results_, other.cv_results_))
     assert list(results) == list(expected)
     for name, column in expected.items():
@@ -120,9 +128,6 @@ def assert_same(search, other, X=X):
         else:
             assert list(results[name]) == list(column), name
     assert search.best_params_ == other.best_params_
-    np.testing.assert_allclose(
-        search.predict_proba(X), other.predict_proba(X), rtol=1e-5
-    )
 
 
 # Results
@@ -352,9 +357,15 @@ def test_it_ends_when_the_time_is_up(monkeypatch):
         return X * 2
 
     search = make_search(make_pipe(slow=FunctionTransformer(slow)), timeout=1)
-    with pytest.raises(TimeoutError, match="before a candidate was evaluated"):
+    message = (
+        r"timeout=1 seconds were up before a candidate was evaluated \(what is "
+        r"computed once for stage 0, size 1 was ready for \d+ of 150 samples\): allow "
+        r"for more"
+    )
+    with pytest.raises(TimeoutError, match=message) as caught:
         search.fit(X, y)
     assert len(n_chunks) < len(X) / 10
+    assert any("stage 0, size 1" in note for note in caught.value.__cause__.__notes__)
 
 
 def test_a_line_tells_how_far_it_is(monkeypatch, capsys):
@@ -451,6 +462,37 @@ def test_another_call_reads_what_was_kept(kind, log, tmp_path):
     assert find_prepared(tmp_path) == []
     log.unlink()
     assert_same(search, make_search(make_pipe(stateless=False)).fit(X, y))
+
+
+def test_what_was_too_slow_goes_on_in_the_next_call(log, tmp_path, monkeypatch):
+    """Not from the start, where the same time would be up again."""
+    monkeypatch.setattr(_prepared, "CHUNK", 10)
+
+    class Tardy(Features):
+        n_slow = 0
+
+        def transform(self, X):
+            if len(X) == 10:  # a chunk
+                time.sleep(Tardy.n_slow)
+            return super().transform(X)
+
+    settings = {"sizes": None, "size_param": None, "n_iter": 3, "cv": CV}
+    settings["storage"] = str(tmp_path / "search.journal")
+    pipe = Pipeline([("features", Tardy()), ("clf", LogisticRegression())])
+    Tardy.n_slow = 0.3
+    with pytest.raises(TimeoutError, match="what is computed once"):
+        make_search(pipe, timeout=1.5, **settings).fit(X, y)
+    n_probed = 4
+    n_done = count_samples(log) - n_probed
+    assert 0 < n_done < len(X)
+    log.unlink()
+    Tardy.n_slow = 0
+    search = make_search(pipe, refit=False, **settings).fit(X, y)
+    # The first chunk again, as the steps are fitted to it.
+    assert count_samples(log) == len(X) - n_done + 10 + n_probed
+    assert find_prepared(tmp_path) == []
+    settings["storage"] = None
+    assert_same_results(search, make_search(pipe, refit=False, **settings).fit(X, y))
 
 
 def test_two_fits_at_once_do_not_share_a_directory(log, tmp_path):

@@ -71,8 +71,8 @@ class ChoiceSearchCV(BaseSearchCV):
         What the time of a round is divided by, by the names of the searches; 1 for
         those that are not named. A search has at least the time that its first
         candidate takes; but if the steps of its pipeline that are computed once for all
-        candidates take longer than its share of the `timeout` while another one waits
-        for its first turn, it is out.
+        candidates take longer than its share of the `timeout`, before it has a score
+        and while another one waits for its first turn, it is out, with a warning.
 
     scoring, n_jobs, refit, cv, verbose, error_score, return_train_score
         As in :class:`~sklearn_iis.IISSearchCV`. A callable `refit` is refused.
@@ -120,7 +120,8 @@ class ChoiceSearchCV(BaseSearchCV):
     ValueError
         By `fit`: if a parameter is wrong, also one of a search; if callbacks of
         scikit-learn's are set, which would hear of parts of it only; or if all searches
-        fail. One that fails while others go on is out, with a warning.
+        fail. One that fails while others go on, or has no result in time, is out, with
+        a warning.
 
     TimeoutError
         By `fit`: if no candidate was evaluated before the `timeout`.
@@ -337,14 +338,8 @@ class ChoiceSearchCV(BaseSearchCV):
         found = {n: turn for n, turn in turns.items() if turn.has_results}
         if not found:
             errors = [turn.error for turn in turns.values() if turn.error is not None]
-            raise (
-                errors[0]
-                if errors
-                else TimeoutError(
-                    f"timeout={self.timeout} seconds were up before a candidate was "
-                    "evaluated: allow for more"
-                )
-            )
+            # What has failed tells more than what was late.
+            raise min(errors, key=lambda error: isinstance(error, NothingFinishedError))
         self._join({name: turn.search for name, turn in found.items()})
 
     def _join(self, found):
@@ -430,7 +425,8 @@ class Turns:
     def go_on(self, seconds: float) -> None:
         """Run until so many seconds were used in all and there is a score, or its end.
 
-        An error ends the search, unless errors are to be raised.
+        An error ends the search, unless errors are to be raised; so does the time, if
+        it is up before there is a result.
         """
         before, start = self.seconds, time.monotonic()
         try:
@@ -438,15 +434,16 @@ class Turns:
                 while self.seconds < seconds or self.score == -math.inf:
                     next(self._steps)
                     self.seconds = before + time.monotonic() - start
-        except (StopIteration, NothingFinishedError):
+        except StopIteration:
             pass
         except Exception as error:
-            if self.search.error_score == "raise":
+            is_late = isinstance(error, NothingFinishedError)
+            if self.search.error_score == "raise" and not is_late:
                 raise
             self.error = error
+            reason = "" if is_late else f", as it failed: {type(error).__name__}"
             warnings.warn(
-                f"the search {self.name!r} is out, as it failed: "
-                f"{type(error).__name__}: {error}",
+                f"the search {self.name!r} is out{reason}: {error}",
                 UserWarning,
                 stacklevel=5,
             )
@@ -477,9 +474,10 @@ class Turns:
 
 
 def _find_preparing_end(turns: dict[str, Turns], name: str, end: float) -> float:
-    """Return `end` as long as another search has had no turn; then there is none."""
-    waiting = (turn for other, turn in turns.items() if other != name)
-    return end if any(turn.seconds == 0 for turn in waiting) else math.inf
+    """Return `end`; none once it has a score, or each other search has had a turn."""
+    others = (turn for other, turn in turns.items() if other != name)
+    is_awaited = any(turn.seconds == 0 for turn in others)
+    return end if is_awaited and turns[name].score == -math.inf else math.inf
 
 
 def _find_reserve(turns: dict[str, Turns]) -> float:

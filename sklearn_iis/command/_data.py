@@ -341,13 +341,10 @@ def read_table(path: Path) -> Images:
     return Images.from_rows([*rows])
 
 
-def expand(names: Sequence[str]) -> list[str]:
-    """Return the files that arguments name: files, folders or patterns.
+def expand(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the files that arguments name, and the arguments that name none.
 
-    Raises
-    ------
-    CommandError
-        If one names nothing.
+    Arguments are files, folders or patterns.
     """
     from glob import glob
 
@@ -355,6 +352,7 @@ def expand(names: Sequence[str]) -> list[str]:
 
     extensions = list_extensions()
     found: list[str] = []
+    empty: list[str] = []
     for name in names:
         if os.path.isdir(name):
             files = sorted(path for path in Path(name).rglob("*") if path.is_file())
@@ -363,7 +361,6 @@ def expand(names: Sequence[str]) -> list[str]:
             matches = sorted(filter(os.path.isfile, glob(name, recursive=True)))
         else:
             matches = [name]  # also one that is missing: it is told of as unreadable
-        if not matches:
-            raise CommandError(f"{name!r} holds no images")
         found += matches
-    return list(dict.fromkeys(found))
+        empty += [] if matches else [name]
+    return list(dict.fromkeys(found)), empty

@@ -55,14 +55,17 @@ def predict(
     Raises
     ------
     CommandError
-        If there is no model, an argument names nothing, or no file can be read.
+        If there is no model, or no file that can be read.
     """
     model = load(out, device)
     classes = [str(name) for name in model.classes_]
     top = None if top is None else min(top, len(classes))
-    paths = expand(names)
+    paths, left_out = expand(names)
+    if not paths:
+        raise CommandError(f"there are no images in {', '.join(map(repr, names))}")
+    for name in left_out:
+        say(f"left out: {name!r} holds no images")
     write = _write_json if layout == "jsonl" else _write_csv
-    left_out: list[str] = []
     rows = _drop_unreadable(_predict_rows(model, paths), left_out)
     first = next(rows, None)
     if first is None:

@@ -151,14 +151,14 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing to the folder, which is made.
 
-        It is removed again if nothing was written to it.
+        It is removed again, with the parents it needed, if nothing was written to it.
 
         Raises
         ------
         CommandError
             If another process writes to it, it holds something else, or cannot be made.
         """
-        is_new = not self.path.exists()
+        made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
@@ -188,10 +188,11 @@ class RunFolder:
         try:
             yield
         finally:
-            if is_new and [entry.name for entry in self.path.iterdir()] == [".lock"]:
+            if made and [entry.name for entry in self.path.iterdir()] == [".lock"]:
                 with suppress(OSError):  # while nobody else can have it
                     (self.path / ".lock").unlink()
-                    self.path.rmdir()
+                    for folder in made:
+                        folder.rmdir()
             lock.release()
 
     def read(self) -> State | None:

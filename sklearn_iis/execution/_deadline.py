@@ -61,3 +61,7 @@ class DeadlineReached(Exception):
 
 class NothingFinishedError(TimeoutError):
     """The deadline was reached before any candidate was evaluated on all splits."""
+
+
+class NothingPreparedError(NothingFinishedError):
+    """It was reached before what is computed once for a stage was ready."""

@@ -1,12 +1,13 @@
 """Prepared data: X after the leading, stateless steps of a pipeline, in a file."""
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn_iis._sklearn_compat import (
     take_samples,
 )
 from sklearn_iis.execution._arrays import MIN_BYTES
+from sklearn_iis.execution._deadline import NothingFinishedError
 from sklearn_iis.execution._gpus import find_auto_devices, free_memory
 
 PASSTHROUGH = "passthrough"
@@ -202,7 +204,10 @@ def prepare(
         nothing is computed.
 
     report : callable, default=None
-        Called with the number of samples done so far.
+        Called with the number of samples done so far. If it raises
+        :class:`~sklearn_iis.execution._deadline.NothingFinishedError` or
+        KeyboardInterrupt, what is done is kept beside the file, and another call goes
+        on after that.
 
     Returns
     -------
@@ -241,8 +246,8 @@ def _compute(X, y, steps, locate, report):
         return None
     done = steps[: len(fitted)]
     prepared = Prepared(tuple(done), locate(done))
-    chunks = _transform_chunks(fitted, X, first, size)
-    is_complete = _write(prepared.path, chunks, n_samples, report)
+    make_chunks = partial(_transform_chunks, fitted, X, first, size)
+    is_complete = _write(prepared.path, first, make_chunks, n_samples, report)
     return prepared if is_complete else None
 
 
@@ -310,11 +315,15 @@ def _naming(name: str, start: int, stop: int) -> Iterator[None]:
         raise
 
 
-def _transform_chunks(steps, X, first, size):
-    """Yield what becomes of X, chunk by chunk, and how many samples that is."""
-    yield first, len(first)
+def _transform_chunks(steps, X, first, size, n_done):
+    """Yield what becomes of X, chunk by chunk, and how many samples that is.
+
+    The first `n_done` samples are left out.
+    """
+    if not n_done:
+        yield first, len(first)
     n_samples = count_samples(X)
-    for start in range(len(first), n_samples, size):
+    for start in range(n_done or len(first), n_samples, size):
         stop = min(start + size, n_samples)
         # Not a slice, which would be the user's own memory.
         chunk = take_samples(X, np.arange(start, stop))
@@ -325,34 +334,63 @@ def _transform_chunks(steps, X, first, size):
         yield chunk, stop - start
 
 
-def _write(path, chunks, n_samples, report):
-    """Write the file; return False, with none, if a chunk is unlike the first."""
-    first, n_done = None, 0
-    descriptor, unfinished = mkstemp(dir=os.path.dirname(path))
+def _write(path, first, make_chunks, n_samples, report):
+    """Write the file; return False, with none, if a chunk is unlike the first.
+
+    What is complete when the time is up, or somebody interrupts it, is kept, and
+    another call goes on after that.
+    """
+    header = _make_header((n_samples, *first.shape[1:]), first.dtype)
+    n_bytes = first[:1].nbytes
+    # Nobody else has the directory.
+    unfinished, kept = f"{path}.tmp", f"{path}.part"
+    n_done, end = _count_rows(kept, header, n_bytes), None
     try:
-        with open(descriptor, "wb") as file:
-            for chunk, n_rows in chunks:
-                if first is None:
-                    first = chunk
-                    _write_header(file, (n_samples, *first.shape[1:]), first.dtype)
-                if not _is_table(chunk, n_rows) or not _is_alike(chunk, first):
-                    return False
-                _append(file, chunk, path)
-                n_done += n_rows
-                report(n_done)
+        if n_done:
+            os.replace(kept, unfinished)
+        with open(unfinished, "ab" if n_done else "wb") as file:
+            if not n_done:
+                file.write(header)
+            try:
+                for chunk, n_rows in make_chunks(n_done):
+                    if not _is_table(chunk, n_rows) or not _is_alike(chunk, first):
+                        return False
+                    _append(file, chunk, path)
+                    n_done += n_rows
+                    report(n_done)
+            except (NothingFinishedError, KeyboardInterrupt) as error:
+                end = error
+                # An interrupt comes also within a chunk.
+                file.truncate(len(header) + n_done * n_bytes)
             file.flush()
             # It gets its name when it is on the disk, lest the power fails in between.
-            os.fsync(descriptor)
-        os.replace(unfinished, path)
+            os.fsync(file.fileno())
+        os.replace(unfinished, path if end is None else kept)
     finally:
         Path(unfinished).unlink(missing_ok=True)
+    if end is not None:
+        raise end
     return True
 
 
-def _write_header(file, shape, dtype):
+def _count_rows(path, header, n_bytes):
+    """Return how many rows of so many bytes an unfinished file has; 0 without one."""
+    try:
+        with open(path, "rb") as file:
+            is_same = file.read(len(header)) == header
+            size = os.fstat(file.fileno()).st_size - len(header)
+    except OSError:
+        return 0
+    n_rows, rest = divmod(size, max(n_bytes, 1))
+    return n_rows if is_same and not rest else 0
+
+
+def _make_header(shape, dtype):
     description = np.lib.format.dtype_to_descr(dtype)
     header = {"descr": description, "fortran_order": False, "shape": shape}
+    file = io.BytesIO()
     np.lib.format.write_array_header_2_0(file, header)
+    return file.getvalue()
 
 
 def _append(file, chunk, path):

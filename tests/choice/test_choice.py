@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 from scipy.stats import loguniform, randint
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_iis import ChoiceSearchCV, IISSearchCV
-from sklearn_iis.execution import _prepared
+from sklearn_iis import ChoiceSearchCV, IISSearchCV, _plan, _search
+from sklearn_iis.choice import _choice
+from sklearn_iis.execution import _deadline, _evaluate, _monitor, _prepared
+from tests.test_timeout import Clock
 
 X, y = load_iris(return_X_y=True)
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -179,7 +180,11 @@ def test_errors_are_raised_if_that_is_asked_for():
 
 def test_too_little_time_is_an_error():
     choice = make_choice([("a", level_search(0.5, 0.5))], 0.01)
-    with pytest.raises(TimeoutError, match=r"timeout=0.01 seconds were up"):
+    message = r"timeout=0.01 seconds were up before a candidate was evaluated"
+    with (
+        pytest.warns(UserWarning, match=f"'a' is out: {message}"),
+        pytest.raises(TimeoutError, match=message),
+    ):
         choice.fit(X, y)
 
 
@@ -242,24 +247,78 @@ def test_the_seconds_of_earlier_calls_count(tmp_path):
     assert fits < again.seconds_["slow"]
 
 
-def test_slow_first_steps_leave_the_others_their_turn(monkeypatch):
-    """Without a limit, they would take all of the time."""
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only `Slow` moves on."""
+    clock = Clock()
+    for module in (_choice, _deadline, _evaluate, _monitor, _plan, _search):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(_prepared, "CHUNK", 10)
+    monkeypatch.setattr(Slow, "clock", clock)
+    return clock
 
-    def slow(X):
-        time.sleep(0.4)
+
+class Slow(TransformerMixin, BaseEstimator):
+    """Computed once per stage, and takes its seconds for each sample."""
+
+    clock = None
+
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        self.clock.now += self.seconds * len(X)
         return X * 2
 
-    pipe = Pipeline(
-        [("slow", FunctionTransformer(slow)), ("clf", clone(LINEAR.estimator))]
+
+def slow_search(seconds=0.05, **settings):
+    pipe = Pipeline([("slow", Slow(seconds)), ("clf", clone(LINEAR.estimator))])
+    return IISSearchCV(
+        pipe, {"clf__C": loguniform(1e-3, 10)}, **{"n_iter": 2} | settings
     )
-    searches = [
-        ("slow", IISSearchCV(pipe, {"clf__C": loguniform(1e-3, 10)}, n_iter=2)),
-        ("fast", level_search(0.5, 0.0, n_iter=(2, 1))),
-    ]
-    choice = make_choice(searches, timeout=8, cv=2).fit(X, y)
+
+
+def test_slow_first_steps_leave_the_others_their_turn(clock):
+    """Without a limit, they would take all of the time: 7.5 s."""
+    searches = [("slow", slow_search()), ("fast", level_search(0.5, 0, n_iter=(2, 1)))]
+    choice = make_choice(searches, timeout=8, cv=2)
+    message = (
+        r"'slow' is out: its share of timeout=8 seconds was up before .* \(what is "
+        r"computed once for stage 0 was ready for 80 of 150 samples\): .* `shares`"
+    )
+    with pytest.warns(UserWarning, match=message):
+        choice.fit(X, y)
     assert choice.best_search_ == "fast"
     assert set(choice.cv_results_["search"]) == {"fast"}
+
+
+def test_if_first_steps_take_all_of_the_time_the_error_says_so(clock):
+    choice = make_choice([("a", slow_search()), ("b", slow_search())], timeout=4)
+    message = r"computed once for stage 0 was ready for \d+ of 150 samples"
+    with (
+        pytest.warns(UserWarning, match=rf"'a' is out: its share of .*{message}"),
+        pytest.warns(UserWarning, match=rf"'b' is out: timeout=4 .*{message}"),
+        pytest.raises(TimeoutError, match=message),
+    ):
+        choice.fit(X, y)
+
+
+def test_a_search_with_results_goes_on_to_its_next_stage(clock):
+    """However long what is computed once for that takes; others have had no turn."""
+    settings = {"sizes": (0.01, 0.05), "size_param": "slow__seconds", "n_iter": (2, 1)}
+    searches = [("slow", slow_search(**settings))]
+    searches += [("fast", level_search(0.5, 0, n_iter=(2, 1)))]
+    choice = make_choice(searches, timeout=10, cv=2).fit(X, y)
+    assert choice.best_search_ == "slow"
+    assert choice.searches_["slow"].cv_results_["stage"].tolist() == [0, 0, 1]
 
 
 def test_workers_are_shared():

@@ -215,12 +215,15 @@ def test_expand(tmp_path):
     for name in names:
         write_image(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
-    assert expand([str(tmp_path), names[0]]) == sorted(names)
-    assert expand([str(tmp_path / "*.png")]) == names[:2]
-    assert expand([names[1]]) == [names[1]]  # not a pattern, as there is such a file
-    assert expand(["missing.png"]) == ["missing.png"]  # told of when it is read
-    with pytest.raises(CommandError, match="holds no images"):
-        expand([str(tmp_path / "*.jpg")])
+    assert expand([str(tmp_path), names[0]]) == (sorted(names), [])
+    assert expand([str(tmp_path / "*.png")]) == (names[:2], [])
+    # Not a pattern, as there is such a file.
+    assert expand([names[1]]) == ([names[1]], [])
+    # It is told of when it is read.
+    assert expand(["missing.png"]) == (["missing.png"], [])
+    (tmp_path / "empty").mkdir()
+    nothing = [str(tmp_path / "*.jpg"), str(tmp_path / "empty")]
+    assert expand([nothing[0], names[0], nothing[1]]) == (names[:1], nothing)
 
 
 @pytest.mark.parametrize("text", ["", "path,label\na,b\n", "path,label\n1,2\n1,2,3\n"])

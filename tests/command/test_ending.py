@@ -14,6 +14,7 @@ from sklearn_iis.command._ending import (
     say,
     write_line,
 )
+from sklearn_iis.command._errors import reporting_errors
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,9 +109,18 @@ def test_codes_are_kept(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_other_broken_pipes_are_errors(monkeypatch):
-    """Those of the output are told apart from those of a connection."""
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (OutputClosedError(), 141, ""),
+        (BrokenPipeError(32, "Broken pipe"), 1, "error: [Errno 32] Broken pipe\n"),
+    ],
+    ids=["output", "connection"],
+)
+def test_other_broken_pipes_are_errors(error, code, told, monkeypatch, capsys):
+    """That of the output is told apart from those of a connection."""
     monkeypatch.setattr(_ending, "_write_to_nowhere", lambda: None)
-    with pytest.raises(SystemExit) as raised, ending_quietly():
-        raise OutputClosedError
-    assert raised.value.code == 141
+    with pytest.raises(SystemExit) as raised, ending_quietly(), reporting_errors():
+        raise error
+    assert raised.value.code == code
+    assert capsys.readouterr() == ("", told)

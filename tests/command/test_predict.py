@@ -76,6 +76,16 @@ def test_bad_files_are_listed(finished, paths, tmp_path, capsys):
     assert file.getvalue() == ""
 
 
+def test_patterns_without_a_match_are_listed(finished, paths, tmp_path, capsys):
+    pattern = str(tmp_path / "*.jpg")
+    code, text = run(finished[0], [pattern, *paths])
+    assert code == 3
+    assert text == run(finished[0], paths)[1]
+    assert f"left out: '{pattern}' holds no images\n" in capsys.readouterr().err
+    with pytest.raises(CommandError, match=r"no images in '.*\*\.jpg', '.*'$"):
+        run(finished[0], [pattern, str(tmp_path)])
+
+
 def test_many_images_are_read_by_and_by(finished, paths, monkeypatch):
     _, expected = run(finished[0], paths)
     monkeypatch.setattr("sklearn_iis.command._predict.AT_ONCE", 2)

@@ -99,15 +99,16 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         folder.locked().__enter__()
 
 
-@pytest.mark.parametrize("is_new", [True, False])
-def test_a_folder_that_nothing_was_written_to(tmp_path, is_new):
-    """It goes again, unless somebody else has made it."""
-    path = tmp_path / "out"
-    if not is_new:
-        path.mkdir()
+@pytest.mark.parametrize("n_made", [0, 1, 2, 3])
+def test_a_folder_that_nothing_was_written_to(tmp_path, n_made):
+    """It goes again, with its parents, unless somebody else has made them."""
+    path = tmp_path / "a" / "b" / "out"
+    folders = [path.parent.parent, path.parent, path]
+    for folder in folders[:n_made]:
+        folder.mkdir()
     with pytest.raises(ValueError, match="wrong"), RunFolder(path).locked():
         raise ValueError("wrong")
-    assert path.exists() != is_new
+    assert [folder for folder in folders if folder.exists()] == folders[:n_made]
     with RunFolder(path).locked():
         (path / "images.csv").write_text("a")
     assert path.exists()

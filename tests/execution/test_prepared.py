@@ -21,6 +21,7 @@ from sklearn.preprocessing import (
 
 from sklearn_iis import ImageResizer
 from sklearn_iis.execution import _prepared
+from sklearn_iis.execution._deadline import NothingFinishedError
 from sklearn_iis.execution._prepared import Prepared, find_stateless, prepare
 
 rng = np.random.default_rng(0)
@@ -319,14 +320,85 @@ def test_a_damaged_file_is_written_again(damage, locate):
     assert path.read_bytes() == whole
 
 
-def test_a_file_is_complete_or_not_there(locate, tmp_path, monkeypatch):
-    def interrupt(n_done):
+def test_a_file_is_complete_or_not_there(locate, tmp_path):
+    def fail(n_done):
         assert not Path(locate([("step0", None)])).exists()
-        raise KeyboardInterrupt
+        raise RuntimeError("no luck")
 
-    with pytest.raises(KeyboardInterrupt):
-        run(X, Normalizer(), locate=locate, report=interrupt)
+    with pytest.raises(RuntimeError, match="no luck"):
+        run(X, Normalizer(), locate=locate, report=fail)
     assert os.listdir(tmp_path) == []
+
+
+def stop_at(n_samples, error=KeyboardInterrupt):
+    """Report that ends the computation after so many samples."""
+
+    def report(n_done):
+        if n_done >= n_samples:
+            raise error
+
+    return report
+
+
+@pytest.mark.parametrize("error", [NothingFinishedError, KeyboardInterrupt])
+@pytest.mark.parametrize("n_done", [256, 512, 700])
+def test_what_was_complete_is_not_computed_again(error, n_done, locate, tmp_path):
+    calls = []
+    step = Doubler(calls=calls)
+    with pytest.raises(error):
+        run(X, step, locate=locate, report=stop_at(n_done, error))
+    assert os.listdir(tmp_path) == ["step0.npy.part"]
+    calls.clear()
+    prepared = run(X, step, locate=locate)
+    np.testing.assert_array_equal(prepared.open(), 2 * X)
+    assert os.listdir(tmp_path) == ["step0.npy"]
+    chunks = {256: [188, 256], 512: [188], 700: []}[n_done]
+    # The first chunk is transformed again, as the steps are fitted to it.
+    assert sorted(calls) == sorted([1, 14, 256, *chunks])
+
+
+def test_it_gets_further_with_each_call(locate):
+    """However soon it ends."""
+    for _ in range(2):
+        with pytest.raises(NothingFinishedError):
+            run(X, Doubler(), locate=locate, report=stop_at(0, NothingFinishedError))
+    calls = []
+    run(X, Doubler(calls=calls), locate=locate)
+    assert sorted(calls) == [1, 14, 188, 256]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "rows", "empty"])
+def test_what_is_left_of_other_data_is_computed_again(damage, locate, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(X, Doubler(), locate=locate, report=stop_at(512))
+    path = tmp_path / "step0.npy.part"
+    part = path.read_bytes()
+    damaged = {"truncated": part[:-1], "header": b"x" + part[1:], "empty": b""}
+    if damage == "rows":
+        with pytest.raises(KeyboardInterrupt):
+            run(X[:-1], Doubler(), locate=locate, report=stop_at(512))
+    else:
+        path.write_bytes(damaged[damage])
+    np.testing.assert_array_equal(run(X, Doubler(), locate=locate).open(), 2 * X)
+
+
+def test_half_a_chunk_is_not_kept(locate, tmp_path, monkeypatch):
+    """An interrupt comes at any moment."""
+    append, n_chunks = _prepared._append, iter(range(9))
+
+    def interrupt(file, chunk, path):
+        if next(n_chunks) == 1:
+            append(file, chunk[:100], path)
+            raise KeyboardInterrupt
+        append(file, chunk, path)
+
+    monkeypatch.setattr(_prepared, "_append", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(X, Doubler(), locate=locate)
+    calls = []
+    prepared = run(X, Doubler(calls=calls), locate=locate)
+    np.testing.assert_array_equal(prepared.open(), 2 * X)
+    assert sorted(calls) == [1, 14, 188, 256, 256]
 
 
 def test_a_full_disk_is_named(locate, tmp_path, monkeypatch):
