@@ -28,7 +28,7 @@ from sklearn.preprocessing import (
 
 from sklearn_iis import CNNClassifier, IISSearchCV, ImageResizer
 from sklearn_iis.datasets import make_shapes
-from sklearn_iis.execution import _prepared, _progress
+from sklearn_iis.execution import _prepared
 from sklearn_iis.execution._executors import SerialExecutor
 from sklearn_iis.searches import Search
 
@@ -371,10 +371,7 @@ def test_it_ends_when_the_time_is_up(monkeypatch):
 def test_a_line_tells_how_far_it_is(monkeypatch, capsys):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, color_system=None)
-    original = _progress.Progress
-    monkeypatch.setattr(
-        _progress, "Progress", lambda *columns: original(*columns, console=console)
-    )
+    monkeypatch.setattr("rich.progress.get_console", lambda: console)
     make_search(verbose=1).fit(X, y)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     bars = [line for line in text.splitlines() if "stage" in line][-4:]
