@@ -66,9 +66,11 @@ def test_what_kills_its_process_twice_fails_and_the_search_goes_on(tmp_path):
         for line in set(read_log(tmp_path / "log"))
     }
     assert len(n_fits) == 16
-    for line, n in n_fits.items():
-        is_dead = float(line.split()[0]) == rates[dead]
-        assert n == 2 if is_dead else n <= 2
+    assert max(n_fits.values()) == 2
+    # The first crash may come before the other split of the same candidate began.
+    assert 2 in [
+        n for line, n in n_fits.items() if float(line.split()[0]) == rates[dead]
+    ]
     # At most what was under way in the other worker is repeated.
     assert sum(n_fits.values()) <= 16 + 2 + 2
 
