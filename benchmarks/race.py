@@ -4,6 +4,7 @@ Error over seconds of the processor, on one thread. All arms tune the same netwo
 the same recipe over the same space, and train and validate on the same split, 70 % to
 30 %. A seed gives the split, the candidates and the weights. The arms are
 
+- "fabolas": a model of all sizes chooses candidates and sizes, no weights inherited;
 - "random": random search at full size;
 - "tpe": Optuna's TPE at full size, with its median pruner;
 - "tpe, size too": the same with the size as one more hyperparameter: so far the
@@ -374,6 +375,7 @@ def evaluate(race, params, max_epochs):
 
 
 ARMS = {
+    "fabolas": partial(search, sizes=ALL, search="fabolas"),
     "random": partial(search, sizes=FULL),
     "tpe": partial(
         optimize, sizes=FULL, make_sampler=TPESampler, make_pruner=make_median_pruner
@@ -394,7 +396,7 @@ ARMS = {
 STYLES = {
     arm: {"color": color, "linestyle": DASHES[i % len(DASHES)]}
     for i, (arm, color) in enumerate(
-        zip(reversed(ARMS), (*SERIES_COLORS, "#56B4E9"), strict=True)
+        zip(reversed(ARMS), (*SERIES_COLORS, "#56B4E9", "#888888"), strict=True)
     )
 }
 

@@ -862,10 +862,13 @@ class IISSearchCV(BaseSearchCV):
                 )
 
         try:
-            return prepare(call.X, call.y, steps, run.locate_prepared, report)
+            prepared = prepare(call.X, call.y, steps, run.locate_prepared, report)
         except Exception as error:
             error.add_note(f"This was to be computed once for all of {name}.")
             raise
+        for show in shown:  # it may have found nothing to compute
+            show(call.n_samples)
+        return prepared
 
     def _find_steps(self, call, fixed, space, search):
         """Return the leading steps that do the same for all candidates of a stage."""

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from scipy.stats import loguniform, uniform
+from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import RandomizedSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline
@@ -368,13 +369,35 @@ def test_it_ends_when_the_time_is_up(monkeypatch):
     assert any("stage 0, size 1" in note for note in caught.value.__cause__.__notes__)
 
 
-def test_a_line_tells_how_far_it_is(monkeypatch, capsys):
+@pytest.fixture
+def list_bars(monkeypatch):
+    """Return the bars of a terminal."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr("rich.progress.get_console", lambda: console)
+
+    def list_bars():
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+        return [line for line in text.splitlines() if "stage" in line]
+
+    return list_bars
+
+
+def test_the_line_is_complete_if_there_is_nothing_to_compute(list_bars):
+    """As of images that have their size already."""
+    images = np.random.default_rng(0).integers(0, 256, (150, 4, 4), dtype=np.uint8)
+    pipe = Pipeline([("resize", ImageResizer()), ("clf", DummyClassifier())])
+    space = {"clf__random_state": randint(0, 100)}
+    sizes = {"sizes": (2, 4), "size_param": "resize__size"}
+    make_search(pipe, space, **sizes, verbose=1).fit(images, y)
+    preparing = [bar for bar in list_bars()[-4:] if bar.startswith("preparing")]
+    assert len(preparing) == 2
+    assert all("150/150" in bar for bar in preparing)
+
+
+def test_a_line_tells_how_far_it_is(list_bars, capsys):
     make_search(verbose=1).fit(X, y)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
-    bars = [line for line in text.splitlines() if "stage" in line][-4:]
+    bars = list_bars()[-4:]
     names = ["preparing stage 0", "stage 0", "preparing stage 1", "stage 1"]
     assert all(bar.startswith(f"{n}, ") for bar, n in zip(bars, names, strict=True))
     assert "150/150" in bars[0]

@@ -14,7 +14,7 @@ from sklearn_iis import SearchSpace
 from sklearn_iis.cnn import ImageFeatures
 from sklearn_iis.searches import SEARCHES
 
-SIZED = ("tpe, size too", "stages", "ladder")
+SIZED = ("fabolas", "tpe, size too", "stages", "ladder")
 SEARCHED = [
     pytest.param(
         arm,
