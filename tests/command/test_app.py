@@ -205,7 +205,7 @@ def test_a_fit_that_ends_by_the_clock(shapes, tmp_path):
 
 
 def test_export(run, shapes, tmp_path):
-    """What other programs run predicts as `predict` does."""
+    """A file for other programs predicts as `predict` does."""
     pytest.importorskip("onnx", reason="needs an extra")
     pytest.importorskip("onnxscript", reason="needs an extra")
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs an extra")

@@ -109,7 +109,7 @@ def test_a_row_is_pruned_if_any_split_was(split):
     ],
 )
 def test_spans(spans, seconds):
-    """What several workers do at once is counted once."""
+    """Seconds in which several workers are busy count once."""
     records = [
         Record(started=started, fit_time=fit, score_time=score)
         for started, fit, score in spans
